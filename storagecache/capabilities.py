@@ -1,0 +1,108 @@
+"""What a storage may offer beyond Django's storage API, each as a small Protocol.
+
+Callers ask with `isinstance(storage, LocalFiles)` and never for a class or a vendor. The core of
+each storage stays Django's: `save`, `open`, `delete`, `exists`, `size`. Object names are keys made
+by `storagecache.keys.new_object_key`; nothing else is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as a listing names it."""
+
+    key: str
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFailure:
+    """One object that a bulk delete could not remove, and why (never a secret)."""
+
+    key: str
+    reason: str
+
+
+@runtime_checkable
+class RangeReader(Protocol):
+    """Reads a part of an object with one trip to the backend."""
+
+    def open_stream(self, name: str, start: int = 0, length: int | None = None) -> BinaryIO:
+        """Open `length` bytes from `start` (None: to the end) as a readable, closable stream of its own cursor.
+
+        A start or length past the end gives fewer bytes. `read(n)` may return fewer than n bytes
+        before the end. The caller closes it.
+
+        Raises:
+            ObjectNotFoundError, BackendUnavailableError
+        """
+        ...
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """Keeps objects as files that this machine can open."""
+
+    def path(self, name: str) -> str:
+        """Give the absolute path of the object, whether it exists or not."""
+        ...
+
+
+@runtime_checkable
+class FolderStaging(Protocol):
+    """Takes staged files by link or rename: they are written on the bucket's own filesystem."""
+
+    def staging_folder(self) -> str:
+        """Give the folder where bytes on their way in are written (made when absent)."""
+        ...
+
+
+@runtime_checkable
+class BulkDeleter(Protocol):
+    """Deletes many objects in few trips."""
+
+    def delete_many(self, names: Iterable[str]) -> list[DeleteFailure]:
+        """Delete the objects; absent ones count as deleted. Returns those that are still there."""
+        ...
+
+
+@runtime_checkable
+class ObjectLister(Protocol):
+    """Lists the bucket. For verify only: nothing else ever lists a bucket."""
+
+    def list_objects(self, *, start_after: str = "", skip_prefixes: tuple[str, ...] = ()) -> Iterator[ObjectInfo]:
+        """Yield every object of the physical bucket in bytewise key order, in constant memory.
+
+        Starts behind `start_after`; keys under a skipped prefix are neither listed nor paid for.
+        """
+        ...
+
+
+@runtime_checkable
+class UrlSigner(Protocol):
+    """Gives URLs that the backend itself answers."""
+
+    def presigned_url(
+        self, name: str, *, expires_in: int, content_type: str | None = None, disposition: str | None = None
+    ) -> str:
+        """Sign a GET of the object for `expires_in` seconds; makes no network call.
+
+        `content_type` and `disposition` override what the backend answers with.
+        """
+        ...
+
+
+@runtime_checkable
+class UploadAborter(Protocol):
+    """Holds multipart uploads that a dead process may have left."""
+
+    def abort_uploads(self, name: str) -> int:
+        """Abort every unfinished multipart upload of this key; returns how many there were."""
+        ...
