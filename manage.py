@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""The command line of NodeTool Storage: `python manage.py help`."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run one management command; a wrong configuration is one line, not a traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
+    from django.core.management import execute_from_command_line
+
+    from storagecache.environment import ConfigurationError, Environment
+
+    try:
+        Environment.current()
+    except ConfigurationError as error:
+        sys.exit(f"Configuration error: {error}")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

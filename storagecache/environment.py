@@ -1,0 +1,493 @@
+"""The configuration of the service: one frozen value, layered from files and the process environment.
+
+Nothing else reads the process environment, a `.env` file or the settings files. Later source wins:
+built-in default < settings.yaml < secrets.yaml < .env < .env.<ENV> < .env.<ENV>.local < process.
+Each value knows where it came from. What Django makes of it lives in `storagecache.config`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import environ
+import yaml
+from django.core.exceptions import ImproperlyConfigured
+
+from storagecache import casts
+
+if TYPE_CHECKING:
+    from django.core.files.storage import Storage
+
+PROJECT_FOLDER: Final = Path(__file__).resolve().parent.parent
+SIGNED_URL_LIFE: Final = 3600  # seconds a signed URL lives
+SIGNED_URL_WINDOW: Final = 900  # seconds inside which the same URL is returned again
+DEFAULT_SOURCE: Final = "default"
+
+
+class ConfigurationError(ImproperlyConfigured):
+    """A variable is missing or wrong; the message names the variable, its source and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable as it is declared: its name outside, how its text is read, and what it is for."""
+
+    name: str
+    cast: Callable[[str], Any]
+    group: str
+    secret: bool = False
+
+
+def _variable(name: str, cast: Callable[[str], Any], default: Any, group: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"variable": Variable(name, cast, group, secret)})
+
+
+_port = casts.whole_number(1, 65535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Every variable of the service, typed and checked. Made by `load`, asked for by `current`."""
+
+    env: str = _variable("ENV", casts.one_of("development", "test", "production"), "development", "service")
+    host: str = _variable("HOST", casts.text, "127.0.0.1", "service")
+    port: int = _variable("PORT", _port, 7777, "service")
+    log_level: str = _variable(
+        "LOG_LEVEL", casts.one_of("debug", "info", "warning", "error", "critical"), "info", "service"
+    )
+    api_url: str | None = _variable("NODETOOL_API_URL", casts.web_url, None, "service")
+    max_upload_bytes: int = _variable("MAX_UPLOAD_BYTES", casts.size, 5 << 30, "service")
+
+    auth_provider: str | None = _variable("AUTH_PROVIDER", casts.one_of("local", "token"), None, "access")
+    secret_key: str | None = _variable("SECRET_KEY", casts.text, None, "access", secret=True)
+    allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
+    admin_password: str | None = _variable("ADMIN_PASSWORD", casts.text, None, "access", secret=True)
+
+    asset_storage: str = _variable(
+        "ASSET_STORAGE", casts.one_of("auto", "memory", "filesystem", "s3"), "auto", "storage"
+    )
+    asset_bucket: str = _variable("ASSET_BUCKET", casts.bucket, "assets", "storage")
+    asset_temp_bucket: str | None = _variable("ASSET_TEMP_BUCKET", casts.bucket, None, "storage")
+    asset_folder_path: Path | None = _variable("ASSET_FOLDER", casts.folder, None, "storage")
+    temp_folder_path: Path | None = _variable("TEMP_FOLDER", casts.folder, None, "storage")
+    staging_folder_path: Path | None = _variable("STAGING_FOLDER", casts.folder, None, "storage")
+    asset_domain: str | None = _variable("ASSET_DOMAIN", casts.domain_url, None, "storage")
+    asset_temp_domain: str | None = _variable("ASSET_TEMP_DOMAIN", casts.domain_url, None, "storage")
+    public_url: str | None = _variable("NODETOOL_STORAGE_PUBLIC_URL", casts.web_url, None, "storage")
+    temp_ttl: int = _variable("TEMP_TTL", casts.duration, 24 * 3600, "storage")
+    grace_time: int = _variable("GRACE_TIME", casts.duration, 2 * 3600, "storage")
+    trash_ttl: int = _variable("TRASH_TTL", casts.duration, 30 * 86400, "storage")
+
+    s3_endpoint_url: str | None = _variable("S3_ENDPOINT_URL", casts.web_url, None, "s3")
+    s3_access_key_id: str | None = _variable("S3_ACCESS_KEY_ID", casts.text, None, "s3", secret=True)
+    s3_secret_access_key: str | None = _variable("S3_SECRET_ACCESS_KEY", casts.text, None, "s3", secret=True)
+    s3_region: str = _variable("S3_REGION", casts.text, "us-east-1", "s3")
+    s3_delivery: str = _variable("S3_DELIVERY", casts.one_of("redirect", "proxy"), "redirect", "s3")
+
+    memcache_host: tuple[str, ...] = _variable("MEMCACHE_HOST", casts.names, (), "cache")
+    memcache_port: int = _variable("MEMCACHE_PORT", _port, 11211, "cache")
+    node_cache_bytes: int = _variable("NODE_CACHE_BYTES", casts.size, 256 << 20, "cache")
+    node_cache_disk_bytes: int = _variable("NODE_CACHE_DISK_BYTES", casts.size, 10 << 30, "cache")
+
+    database_url: str | None = _variable("DATABASE_URL", casts.database_url, None, "database", secret=True)
+    db_path: Path | None = _variable("DB_PATH", casts.folder, None, "database")
+
+    font_path: Path | None = _variable("FONT_PATH", casts.folder, None, "workflows")
+    comfy_folder: Path | None = _variable("COMFY_FOLDER", casts.folder, None, "workflows")
+    chroma_path: Path | None = _variable("CHROMA_PATH", casts.folder, None, "workflows")
+    workspace_path: Path | None = _variable("WORKSPACE_DIR", casts.folder, None, "workflows")
+    job_execution_strategy: str = _variable(
+        "JOB_EXECUTION_STRATEGY", casts.one_of("threaded", "subprocess", "docker"), "threaded", "workflows"
+    )
+    docker_image: str | None = _variable("DOCKER_IMAGE", casts.text, None, "workflows")
+    docker_mem_limit: str = _variable("DOCKER_MEM_LIMIT", casts.text, "2g", "workflows")
+    docker_cpu_limit: float = _variable("DOCKER_CPU_LIMIT", casts.decimal, 2.0, "workflows")
+    docker_gpu_devices: tuple[str, ...] = _variable("DOCKER_GPU_DEVICES", casts.names, (), "workflows")
+
+    config_folder: Path
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    # --- making one -----------------------------------------------------------------------------
+
+    @staticmethod
+    @functools.cache
+    def current() -> Environment:
+        """Give the environment of this process, read once."""
+        return Environment.load(os.environ)
+
+    @classmethod
+    def load(
+        cls, process: Mapping[str, str], *, project_folder: Path = PROJECT_FOLDER, under_pytest: bool | None = None
+    ) -> Environment:
+        """Read every source and return the checked value.
+
+        Raises:
+            ConfigurationError: naming the variable and its source; also when the combination cannot be served.
+        """
+        is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
+        config_folder = _config_folder(process, is_test=is_test)
+        layers = _layers(process, config_folder, project_folder, is_test=is_test)
+        values, sources = _read_values(layers)
+        environment = cls(config_folder=config_folder, sources=MappingProxyType(sources), **values)
+        _refuse_impossible(environment)
+        return environment
+
+    @classmethod
+    def variables(cls) -> dict[str, Variable]:
+        """Give every declared variable by the name of its field, in the order of the documentation."""
+        return {f.name: f.metadata["variable"] for f in fields(cls) if "variable" in f.metadata}
+
+    def source_of(self, name: str) -> str:
+        """Tell where the variable `name` (its outside name) came from."""
+        return self.sources.get(name, DEFAULT_SOURCE)
+
+    # --- what it decides ------------------------------------------------------------------------
+
+    @property
+    def storage_kind(self) -> str:
+        """The kind of storage in force: `memory`, `filesystem` or `s3`."""
+        if self.asset_storage != "auto":
+            return self.asset_storage
+        if self.env == "test":
+            return "memory"
+        has_keys = bool(self.s3_access_key_id or self.s3_secret_access_key)
+        return "s3" if self.env == "production" or has_keys else "filesystem"
+
+    @property
+    def auth(self) -> str:
+        """The way callers are known: `token` always in production, else `local` unless set."""
+        return "token" if self.env == "production" else self.auth_provider or "local"
+
+    @property
+    def asset_folder(self) -> Path:
+        """Where assets live on disk."""
+        return self.asset_folder_path or self._bucket_folder(self.asset_bucket)
+
+    @property
+    def temp_folder(self) -> Path:
+        """Where temp objects live on disk."""
+        return self.temp_folder_path or self._bucket_folder(self.asset_temp_bucket or "temp")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where big values of the node cache live on disk."""
+        return self.config_folder / "cache"
+
+    @property
+    def staging_folder(self) -> Path:
+        """Where uploads are written until they are whole: on the asset folder's filesystem."""
+        if self.staging_folder_path:
+            return self.staging_folder_path
+        return (self.asset_folder if self.storage_kind == "filesystem" else self.config_folder) / ".staging"
+
+    @property
+    def workspace_folder(self) -> Path:
+        """The root of workspaces."""
+        return self.workspace_path or self.config_folder / "workspaces"
+
+    @property
+    def catalog_path(self) -> Path:
+        """The SQLite file of the catalog, when there is no DATABASE_URL.
+
+        Memory storage forgets its bytes at each start, so its catalog is a file of its own that is thrown away.
+        """
+        name = "memory.sqlite3" if self.storage_kind == "memory" else "nodetool.sqlite3"
+        return self.db_path or self.config_folder / name
+
+    @property
+    def base_url(self) -> str:
+        """The base of absolute URLs to this service; never taken from a request."""
+        return self.api_url or f"http://127.0.0.1:{self.port}"
+
+    @property
+    def memcache_servers(self) -> tuple[tuple[str, int], ...]:
+        """The Memcached nodes as (host, port)."""
+        return tuple(_server(text, self.memcache_port) for text in self.memcache_host)
+
+    def _bucket_folder(self, bucket: str) -> Path:
+        if bucket.startswith(("/", ".", "~")):
+            return casts.folder(bucket)
+        return self.config_folder / bucket
+
+    # --- NodeTool's accessors -------------------------------------------------------------------
+
+    @classmethod
+    def get_asset_storage(cls, use_s3: bool = False) -> Storage:
+        """Give the storage of assets; `use_s3` forces S3 in any environment, tests included."""
+        return _storage("assets", use_s3=use_s3)
+
+    @classmethod
+    def get_temp_storage(cls, use_s3: bool = False) -> Storage:
+        """Give the storage of temp objects; `use_s3` forces S3 in any environment, tests included."""
+        return _storage("temp", use_s3=use_s3)
+
+    @classmethod
+    def get_asset_folder(cls) -> str:
+        """Give the folder of assets on disk."""
+        return str(cls.current().asset_folder)
+
+    @classmethod
+    def get_environment(cls) -> str:
+        """Give `development`, `test` or `production`."""
+        return cls.current().env
+
+    @classmethod
+    def is_production(cls) -> bool:
+        """Tell whether this is production."""
+        return cls.current().env == "production"
+
+    @classmethod
+    def is_development(cls) -> bool:
+        """Tell whether this is development."""
+        return cls.current().env == "development"
+
+    @classmethod
+    def is_test(cls) -> bool:
+        """Tell whether this is a test run."""
+        return cls.current().env == "test"
+
+
+# --- sources -----------------------------------------------------------------------------------
+
+
+def _config_folder(process: Mapping[str, str], *, is_test: bool) -> Path:
+    chosen = process.get("NODETOOL_CONFIG_DIR")
+    if chosen:
+        return casts.folder(chosen)
+    return _test_folder() if is_test else Path("~/.config/nodetool").expanduser()
+
+
+@functools.cache
+def _test_folder() -> Path:
+    """Make a folder that tests may fill: never the user's own."""
+    path = Path(tempfile.mkdtemp(prefix="nodetool-test-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def _layers(
+    process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool
+) -> list[tuple[str, Mapping[str, str]]]:
+    """Give (source, values) of every source, weakest first."""
+    layers = [_yaml_layer(config_folder / name) for name in ("settings.yaml", "secrets.yaml")]
+    layers.append(_dotenv_layer(project_folder / ".env"))
+    env = _environment_name([*layers, ("environment", process)], is_test=is_test)
+    layers.extend(_dotenv_layer(project_folder / f".env.{env}{suffix}") for suffix in ("", ".local"))
+    layers.append(("environment", process))
+    layers.append(("this run", {"ENV": env}))
+    return layers
+
+
+def _environment_name(layers: list[tuple[str, Mapping[str, str]]], *, is_test: bool) -> str:
+    if is_test:
+        return "test"
+    values, _ = _read_values(layers, only="ENV")
+    return str(values.get("env", "development"))
+
+
+def _yaml_layer(path: Path) -> tuple[str, Mapping[str, str]]:
+    text = _read_text(path)
+    try:
+        content = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        # The parser's own text would quote the file, secrets included: only the place is told.
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        raise ConfigurationError(f"{path} is not valid YAML{place}. Mend or remove the file.") from None
+    if content is None:
+        return str(path), {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold lines of the form NAME: value.")
+    declared = {variable.name for variable in Environment.variables().values()}
+    return str(path), {name: _yaml_text(path, name, value) for name, value in content.items() if name in declared}
+
+
+def _yaml_text(path: Path, name: str, value: object) -> str:
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value)
+    raise ConfigurationError(f"{name} in {path} must be a single value, not a {type(value).__name__}.")
+
+
+def _dotenv_layer(path: Path) -> tuple[str, Mapping[str, str]]:
+    text = _read_text(path)
+    if not text:
+        return str(path), {}
+
+    class Reader(environ.Env):  # type: ignore[misc]
+        ENVIRON: dict[str, str] = {}  # django-environ's own name; a fresh dict, never os.environ
+
+    with path.open(encoding="utf-8") as stream:
+        Reader.read_env(stream)
+    return str(path), Reader.ENVIRON
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError(f"{path} cannot be read: {reason}. Mend the file or its permissions.") from None
+
+
+def _read_values(
+    layers: list[tuple[str, Mapping[str, str]]], *, only: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Cast the winning text of each variable; an empty text means the built-in default."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for attribute, variable in Environment.variables().items():
+        if only is not None and variable.name != only:
+            continue
+        winner = next(((s, v[variable.name]) for s, v in reversed(layers) if variable.name in v), None)
+        if winner is None:
+            continue
+        source, text = winner
+        sources[variable.name] = source
+        if text.strip():
+            values[attribute] = _cast(variable, text, source)
+    return values, sources
+
+
+def _cast(variable: Variable, text: str, source: str) -> object:
+    try:
+        return variable.cast(text)
+    except ValueError as error:
+        shown = "the value" if variable.secret else repr(text[:80])
+        raise ConfigurationError(f"{variable.name} (from {source}) is {shown}, but must be {error}.") from None
+
+
+# --- rules across variables --------------------------------------------------------------------
+
+
+def _refuse_impossible(environment: Environment) -> None:
+    """Refuse what could not be served, before anything starts."""
+    for problem in filter(None, (rule(environment) for rule in _RULES)):
+        raise ConfigurationError(problem)
+
+
+def _production_needs(environment: Environment) -> str | None:
+    if environment.env != "production":
+        return None
+    missing = [name for name, value in _needed_in_production(environment).items() if not value]
+    if not missing:
+        return None
+    return (
+        f"ENV=production needs {' and '.join(missing)}. Set SECRET_KEY to 50 or more random characters "
+        "and ALLOWED_HOSTS to the host names of this service, such as files.example.org."
+    )
+
+
+def _needed_in_production(environment: Environment) -> dict[str, object]:
+    return {"SECRET_KEY": environment.secret_key, "ALLOWED_HOSTS": environment.allowed_hosts}
+
+
+def _grace_outlives_urls(environment: Environment) -> str | None:
+    needed = SIGNED_URL_LIFE + SIGNED_URL_WINDOW
+    if environment.grace_time >= needed:
+        return None
+    source = environment.source_of("GRACE_TIME")
+    return (
+        f"GRACE_TIME (from {source}) is {environment.grace_time} s, but must be at least {needed} s: "
+        "the life of a signed URL and its window, so that no link loses its bytes."
+    )
+
+
+def _memory_forgets(environment: Environment) -> str | None:
+    if environment.env == "test" or environment.storage_kind != "memory":
+        return None
+    kept = [name for name in ("DATABASE_URL", "DB_PATH") if environment.source_of(name) != DEFAULT_SOURCE]
+    if not kept:
+        return None
+    return (
+        f"ASSET_STORAGE=memory forgets its bytes at each start, so its catalog must be thrown away too: "
+        f"unset {' and '.join(kept)}, or choose ASSET_STORAGE=filesystem or s3."
+    )
+
+
+def _loopback_only(environment: Environment) -> str | None:
+    if environment.auth != "local" or environment.host in {"127.0.0.1", "localhost", "::1"}:
+        return None
+    source = environment.source_of("HOST")
+    return (
+        f"HOST (from {source}) is {environment.host!r}, but AUTH_PROVIDER=local lets every caller in as the local "
+        "user, so it only serves 127.0.0.1. Set AUTH_PROVIDER=token to serve other machines."
+    )
+
+
+_RULES: Final = (_production_needs, _grace_outlives_urls, _memory_forgets, _loopback_only)
+
+
+# --- small helpers of the value ----------------------------------------------------------------
+
+
+def _server(text: str, port: int) -> tuple[str, int]:
+    host, colon, own_port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        return text.strip("[]"), port
+    try:
+        return host.strip("[]"), _port(own_port)
+    except ValueError as error:
+        raise ConfigurationError(f"MEMCACHE_HOST has {text!r}, but the port must be {error}.") from None
+
+
+def _storage(alias: str, *, use_s3: bool) -> Storage:
+    from django.core.files.storage import storages  # Django is not set up while settings are read
+
+    if use_s3 and Environment.current().storage_kind != "s3":
+        return _forced_s3(alias)
+    return storages[alias]
+
+
+@functools.cache
+def _forced_s3(alias: str) -> Storage:
+    from django.core.files.storage import storages
+
+    from storagecache import config
+
+    return storages.create_storage(config.s3_storage(Environment.current(), alias))
+
+
+def development_secret_key(config_folder: Path) -> str:
+    """Read the key of this machine, made once with mode 0600; two processes that start at once get the same.
+
+    Raises:
+        ConfigurationError: the configuration folder cannot be written.
+    """
+    path = config_folder / "secret_key"
+    try:
+        config_folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _publish(path, secrets.token_urlsafe(48))
+        return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}. Set SECRET_KEY.") from error
+
+
+def _publish(path: Path, text: str) -> None:
+    """Make the file whole or not at all; the first of two processes wins."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret_key-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    finally:
+        Path(draft).unlink()
