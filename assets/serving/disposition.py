@@ -23,8 +23,13 @@ INLINE_TYPES: Final = frozenset(
     (*(f"image/{kind}" for kind in _IMAGES), "text/plain", "application/json", "application/pdf", *_MEDIA_TYPES)
 )
 
-_SANDBOX: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; media-src 'self'"
-_NO_SANDBOX: Final = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'"
+# Every type is in a sandbox without scripts. Chromium's page around a film or a sound fetches the file a second time;
+# from the opaque origin of a plain sandbox that is a cross-site CORS request without the session's SameSite cookie,
+# and fails. So media keep their origin, which is no use to a page that cannot script. PDF needs nothing (tried on
+# Chromium 156: at top level and in a frame).
+_DIRECTIVES: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; media-src 'self'"
+_POLICY: Final = f"sandbox; {_DIRECTIVES}"
+_MEDIA_POLICY: Final = f"sandbox allow-same-origin; {_DIRECTIVES}"
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE: Final = re.compile(
@@ -50,11 +55,12 @@ def treatment(content_type: str) -> Treatment:
     """Return the treatment of a content type of the catalog; text that is no media type is octet-stream."""
     found = _MEDIA_TYPE.fullmatch(content_type) if len(content_type) <= 255 else None
     if found is None:
-        return Treatment(OCTET_STREAM, "attachment", _SANDBOX)
+        return Treatment(OCTET_STREAM, "attachment", _POLICY)
     essence = found[1].lower()
     if essence == "text/plain" and "charset=" not in found[2].lower():
         content_type += "; charset=utf-8"
-    return Treatment(content_type, "inline" if essence in INLINE_TYPES else "attachment", _policy(essence))
+    disposition = "inline" if essence in INLINE_TYPES else "attachment"
+    return Treatment(content_type, disposition, _MEDIA_POLICY if essence in _MEDIA_TYPES else _POLICY)
 
 
 def content_disposition(disposition: str, name: str) -> str:
@@ -77,7 +83,3 @@ def safe_name(name: str) -> str:
         ending = dot + extension if dot and len(extension) <= 16 else ""
         name = (stem if ending else name)[: MAX_NAME - len(ending)] + ending
     return name if name.strip(" .") else "download"
-
-
-def _policy(essence: str) -> str:
-    return _NO_SANDBOX if essence in _MEDIA_TYPES or essence == "application/pdf" else _SANDBOX
