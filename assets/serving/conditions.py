@@ -193,6 +193,4 @@ def _seconds(found: re.Match[str], now: int) -> int | None:
 
 def _full_year(two_digits: int, current: int) -> int:
     year = current - current % 100 + two_digits
-    if year > current + 50:
-        return year - 100
-    return year + 100 if year <= current - 50 else year
+    return year - 100 if year > current + 50 else year
