@@ -7,12 +7,11 @@ cheap to call before bytes flow. In-memory databases are not pooled.
 from __future__ import annotations
 
 import functools
-import sqlite3
 from typing import Any
 
 from django.db.backends.sqlite3 import base, creation
 
-from storagecache.sqlite.pool import ConnectionPool
+from storagecache.sqlite.pool import ConnectionPool, PooledConnection
 
 
 @functools.cache
@@ -46,13 +45,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Give what sqlite3.connect takes."""
         parameters: dict[str, Any] = super().get_connection_params()
         parameters.pop("pool_size", None)
-        return parameters
+        return {**parameters, "factory": PooledConnection}
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
+    def get_new_connection(self, conn_params: dict[str, Any]) -> PooledConnection:
         """Borrow a connection."""
         connect = functools.partial(super().get_new_connection, conn_params)
         if self.is_in_memory_db():
-            connection: sqlite3.Connection = connect()
+            connection: PooledConnection = connect()
             return connection
         return self._pool.take(connect, wait=float(conn_params.get("timeout", 20)))
 

@@ -13,6 +13,10 @@ import weakref
 from collections.abc import Callable
 
 
+class PooledConnection(sqlite3.Connection):
+    """A connection that can be watched: sqlite3's own takes no weak references."""
+
+
 class ConnectionPool:
     """Lends at most `size` connections; keeps those that come back. Thread-safe and fork-safe."""
 
@@ -24,11 +28,11 @@ class ConnectionPool:
     def _reset(self) -> None:
         """Forget everything: a connection must not cross a fork (https://www.sqlite.org/howtocorrupt.html)."""
         self._pid = os.getpid()
-        self._free: list[sqlite3.Connection] = []
+        self._free: list[PooledConnection] = []
         self._slots = threading.BoundedSemaphore(self._size)
-        self._leases: dict[int, weakref.finalize[..., sqlite3.Connection]] = {}
+        self._leases: dict[int, weakref.finalize[..., PooledConnection]] = {}
 
-    def take(self, connect: Callable[[], sqlite3.Connection], *, wait: float) -> sqlite3.Connection:
+    def take(self, connect: Callable[[], PooledConnection], *, wait: float) -> PooledConnection:
         """Lend a connection, made by `connect` when none is free.
 
         A borrower that dies without giving its connection back frees the slot by garbage collection.
@@ -51,7 +55,7 @@ class ConnectionPool:
         self._leases[id(connection)] = weakref.finalize(connection, slots.release)
         return connection
 
-    def give_back(self, connection: sqlite3.Connection) -> None:
+    def give_back(self, connection: PooledConnection) -> None:
         """Take a connection back; one with an open transaction is rolled back."""
         lease = self._leases.pop(id(connection), None)
         if lease is None or not lease.alive:

@@ -1,0 +1,189 @@
+"""The catalog: which objects the buckets hold, and which assets people see. Written only by `assets.services`.
+
+An object's row exists before its bytes do (`pending`) and after they are gone (`deleting`); in between it is
+immutable (`ready`). Assets point to objects; replacing an asset's bytes switches the pointer.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Exists, OuterRef, Q
+
+from assets.ids import new_id
+
+
+def fold_name(name: str) -> str:
+    """Give the text that search and sorting compare: NFC and case-folded, so that ß = ss and ÜBER = über."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+if TYPE_CHECKING:
+    CharField = models.CharField[str, str]
+else:
+    CharField = models.CharField  # takes no parameters at run time
+
+
+class BytewiseCharField(CharField):
+    """Text compared byte by byte on every engine, so that its order is that of a bucket listing."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        """Add the collation "C" on PostgreSQL; SQLite compares bytes anyway."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "postgresql":
+            parameters["collation"] = "C"
+        return parameters
+
+
+class StoredObjectQuerySet(models.QuerySet["StoredObject"]):
+    """The questions that services ask about objects."""
+
+    def unreferenced(self) -> StoredObjectQuerySet:
+        """Keep the objects that nothing holds: every foreign key that protects an object is a reference."""
+        holders = [relation for relation in StoredObject._meta.related_objects if relation.on_delete is models.PROTECT]
+        kept = self
+        for relation in holders:
+            field = relation.field.name
+            kept = kept.filter(~Exists(relation.related_model._base_manager.filter(**{field: OuterRef("pk")})))
+        return kept
+
+
+class StoredObject(models.Model):
+    """One object in one bucket; its bytes never change and its key is never used again."""
+
+    class State(models.TextChoices):
+        """Where the object stands in its life."""
+
+        PENDING = "pending"  # the bytes may be on their way
+        READY = "ready"  # the bytes are whole
+        DELETING = "deleting"  # the bytes may be gone
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    storage = models.CharField(max_length=16, help_text="storage alias: assets or temp")
+    bucket = BytewiseCharField(max_length=255, help_text="S3 bucket or folder name, as recorded when written")
+    key = BytewiseCharField(max_length=255)
+    size = models.BigIntegerField(help_text="bytes")
+    sha256 = models.CharField(max_length=64)
+    content_type = models.CharField(max_length=255)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    state_changed_at = models.DateTimeField()
+    referenced_at = models.DateTimeField(help_text="when a reference was last taken or dropped")
+    deletes_left = models.PositiveSmallIntegerField(
+        default=2, help_text="deletions until the row goes: 2 while pending"
+    )
+    deleted_at = models.DateTimeField(null=True, help_text="when the bytes were last deleted")
+    upload_id = models.CharField(max_length=1024, blank=True, help_text="multipart upload that writes it (S3)")
+    created_at = models.DateTimeField()
+
+    objects = StoredObjectQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bucket", "key"], name="object_bucket_key"),
+            models.CheckConstraint(condition=Q(size__gte=0), name="object_size_positive"),
+        ]
+        indexes = [
+            models.Index(fields=["sha256", "size"], name="object_digest"),
+            models.Index(fields=["referenced_at", "id"], condition=Q(state="ready"), name="object_referenced"),
+            models.Index(fields=["state_changed_at", "id"], condition=~Q(state="ready"), name="object_unfinished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+    @property
+    def etag(self) -> str:
+        """The strong ETag of the bytes (RFC 9110 8.8.3)."""
+        return f'"{self.sha256}"'
+
+
+class AssetQuerySet(models.QuerySet["Asset"]):
+    """The questions that views and services ask about assets."""
+
+    def alive(self, now: datetime) -> AssetQuerySet:
+        """Keep what is neither in the trash nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), trashed_at=None)
+
+    def at(self, bucket: str, key: str) -> AssetQuerySet:
+        """Keep the asset that answers at this address, expired or not."""
+        return self.filter(bucket=bucket, key=key, trashed_at=None)
+
+
+class Asset(models.Model):
+    """What people see and link to: a file or a folder of one owner, and the address that serves it."""
+
+    class Bucket(models.TextChoices):
+        """The two public buckets."""
+
+        ASSETS = "assets"
+        TEMP = "temp"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="assets")
+    bucket = BytewiseCharField(max_length=8, choices=Bucket.choices, default=Bucket.ASSETS)
+    key: models.Field[str | None, str | None] = BytewiseCharField(  # type: ignore[assignment]
+        max_length=1024, null=True, help_text="address under /storage/<bucket>/"
+    )
+    object = models.ForeignKey(StoredObject, on_delete=models.PROTECT, null=True, related_name="assets")
+    name = models.CharField(max_length=1024)
+    name_folded = BytewiseCharField(max_length=4096)
+    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    is_folder = models.BooleanField(default=False)
+    content_type = models.CharField(max_length=255)
+    size = models.BigIntegerField(null=True, help_text="bytes; copied from the object")
+    metadata = models.JSONField(default=dict, blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    is_public = models.BooleanField(default=False)
+    workflow_id = models.CharField(max_length=255, blank=True)
+    job_id = models.CharField(max_length=255, blank=True)
+    node_id = models.CharField(max_length=255, blank=True)
+    duration = models.FloatField(null=True, blank=True, help_text="seconds")
+    width = models.PositiveIntegerField(null=True, blank=True, help_text="pixels")
+    height = models.PositiveIntegerField(null=True, blank=True, help_text="pixels")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    trashed_at = models.DateTimeField(null=True, blank=True)
+    trashed_root = models.UUIDField(null=True, blank=True, help_text="the asset whose deletion took this one along")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    content_changed_at = models.DateTimeField(null=True)
+    revision = models.PositiveBigIntegerField(default=1)
+
+    objects = AssetQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bucket", "key"], condition=Q(trashed_at=None), name="asset_bucket_key"),
+            models.CheckConstraint(
+                condition=Q(is_folder=True, key=None, object=None)
+                | Q(is_folder=False, key__isnull=False, object__isnull=False),
+                name="asset_file_has_object",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "id"], condition=Q(trashed_at=None), name="asset_owner"),
+            models.Index(fields=["expires_at", "id"], condition=Q(expires_at__isnull=False), name="asset_expiry"),
+            models.Index(fields=["trashed_at", "id"], condition=Q(trashed_at__isnull=False), name="asset_trash"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Derivation(models.Model):
+    """An output and one of the assets it was made from."""
+
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="derived_from")
+    source = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="used_by")
+    job_id = models.CharField(max_length=255, blank=True)
+    node_id = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["asset", "source"], name="derivation_asset_source")]
+
+    def __str__(self) -> str:
+        return f"{self.asset_id} from {self.source_id}"

@@ -1,0 +1,23 @@
+"""The only writer of the catalog and of the buckets. Views, commands and the admin call these functions."""
+
+from assets.services.deletion import delete_assets, delete_at
+from assets.services.purging import PurgeReport, purge
+from assets.services.reading import find_asset_at, open_asset
+from assets.services.sections import release_connection
+from assets.services.uploads import AssetDetails, Stored, create_asset, put_content, put_staged, replace_content
+
+__all__ = [
+    "AssetDetails",
+    "PurgeReport",
+    "Stored",
+    "create_asset",
+    "delete_assets",
+    "delete_at",
+    "find_asset_at",
+    "open_asset",
+    "purge",
+    "put_content",
+    "put_staged",
+    "release_connection",
+    "replace_content",
+]

@@ -1,0 +1,48 @@
+"""The short sections in which services write rows: one transaction each, and never around bytes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import OperationalError, transaction
+
+from storagecache.errors import BackendUnavailableError
+from storagecache.sqlite.lock import WriteLock
+
+
+@contextmanager
+def write_section() -> Iterator[None]:
+    """Run the block in a transaction of its own, queued before other writers on SQLite.
+
+    Durable: when the block ends the rows are committed. It refuses to run inside somebody's transaction, because
+    bytes written between two sections would then have no committed row.
+
+    Raises:
+        BackendUnavailableError: the database is busy or gone.
+        RuntimeError: called inside a transaction.
+    """
+    connection = transaction.get_connection()
+    try:
+        if connection.vendor != "sqlite":
+            with transaction.atomic(durable=True):
+                yield
+            return
+        release_connection()  # others may use it while this thread queues
+        with _lock_of(str(connection.settings_dict["NAME"])).hold(), transaction.atomic(durable=True):
+            yield
+    except OperationalError as error:
+        raise BackendUnavailableError("The catalog does not answer. Try again.") from error
+
+
+def release_connection() -> None:
+    """Give this thread's database connection back, unless a transaction holds it. Before bytes flow, call this."""
+    connection = transaction.get_connection()
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+@functools.cache
+def _lock_of(database: str) -> WriteLock:
+    return WriteLock(f"{database}.lock")
