@@ -126,7 +126,7 @@ class Asset(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="assets")
     bucket = BytewiseCharField(max_length=8, choices=Bucket.choices, default=Bucket.ASSETS)
-    key: models.Field[str | None, str | None] = BytewiseCharField(  # type: ignore[assignment]
+    key: models.Field[str | None, str | None] = BytewiseCharField(  # type: ignore[assignment, misc]
         max_length=1024, null=True, help_text="address under /storage/<bucket>/"
     )
     object = models.ForeignKey(StoredObject, on_delete=models.PROTECT, null=True, related_name="assets")
