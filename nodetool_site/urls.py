@@ -1,6 +1,18 @@
 """Every address of the service."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import path, re_path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from assets.serving.views import StorageView
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    # The key is read from the bytes of the path, not from these patterns (see StorageView).
+    re_path(r"^storage/(?:assets|temp)/", StorageView.as_view(), name="storage"),
+    re_path(r"^api/storage/", StorageView.as_view(), name="nodetool-storage"),
+]
+
+handler400 = "assets.api.errors.bad_request"
+handler403 = "assets.api.errors.permission_denied"
+handler404 = "assets.api.errors.not_found"
+handler500 = "assets.api.errors.server_error"

@@ -2,12 +2,21 @@
 
 from assets.services.deletion import delete_assets, delete_at
 from assets.services.purging import PurgeReport, purge
-from assets.services.reading import find_asset_at, open_asset
+from assets.services.reading import find_asset_at, open_asset, storage_for
 from assets.services.sections import release_connection
-from assets.services.uploads import AssetDetails, Stored, create_asset, put_content, put_staged, replace_content
+from assets.services.uploads import (
+    AssetDetails,
+    Precondition,
+    Stored,
+    create_asset,
+    put_content,
+    put_staged,
+    replace_content,
+)
 
 __all__ = [
     "AssetDetails",
+    "Precondition",
     "PurgeReport",
     "Stored",
     "create_asset",
@@ -20,4 +29,5 @@ __all__ = [
     "put_staged",
     "release_connection",
     "replace_content",
+    "storage_for",
 ]

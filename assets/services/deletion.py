@@ -14,7 +14,7 @@ from assets.services.uploads import Precondition
 from storagecache.errors import ObjectNotFoundError
 
 
-def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lambda etag: None) -> None:
+def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lambda current: None) -> None:
     """Delete the live asset at an address for good.
 
     Raises:
@@ -26,7 +26,7 @@ def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lam
         asset = found.select_related("object").select_for_update(of=("self",)).first()
         if asset is None or asset.object is None:
             raise ObjectNotFoundError(f"Nothing at {bucket}/{key}.")
-        check(asset.object.etag)
+        check(asset)
         _remove([asset])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
+from django.core.files.storage import Storage
 from django.utils import timezone
 
 from assets.models import Asset
@@ -35,5 +36,17 @@ def open_asset(asset: Asset, *, start: int = 0, length: int | None = None) -> Bi
     """
     if asset.object is None:
         raise ObjectNotFoundError(f"{asset.name} is a folder and has no bytes.")
-    storage = cast("RangeReader", storage_of(asset.object))
+    storage = cast("RangeReader", storage_for(asset))
     return storage.open_stream(asset.object.key, start, length)
+
+
+def storage_for(asset: Asset) -> Storage:
+    """Give the storage that holds an asset's bytes.
+
+    Raises:
+        ObjectNotFoundError: a folder.
+        BackendUnavailableError: the recorded bucket is not configured now.
+    """
+    if asset.object is None:
+        raise ObjectNotFoundError(f"{asset.name} is a folder and has no bytes.")
+    return storage_of(asset.object)

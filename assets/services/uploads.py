@@ -34,7 +34,7 @@ from storagecache.keys import validate_key
 
 logger = logging.getLogger(__name__)
 
-Precondition = Callable[[str | None], None]  # given the current ETag or None; raises PreconditionFailedError
+Precondition = Callable[[Asset | None], None]  # given the live asset, if any; raises PreconditionFailedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def create_asset(
 
 
 def replace_content(
-    asset: Asset, content: Source, *, content_type: str = "", check: Precondition = lambda etag: None
+    asset: Asset, content: Source, *, content_type: str = "", check: Precondition = lambda current: None
 ) -> Asset:
     """Replace the bytes of an asset: readers see the old or the new ones, never a mix.
 
@@ -113,7 +113,7 @@ def put_content(
     content_type: str = "",
     expected: Expected = Expected(),  # noqa: B008  # frozen
     expires_in: int | None = None,
-    check: Precondition = lambda etag: None,
+    check: Precondition = lambda current: None,
 ) -> Stored:
     """Create the asset at an address, or replace its bytes. `expires_in` is in seconds.
 
@@ -137,7 +137,7 @@ def put_staged(
     bucket: str,
     key: str | None,
     details: AssetDetails,
-    check: Precondition = lambda etag: None,
+    check: Precondition = lambda current: None,
 ) -> Stored:
     """Store staged bytes at an address; without a key, at one made from the new asset's id."""
     if key is not None:
@@ -172,7 +172,7 @@ def _check_early(bucket: str, key: str, owner_id: int, check: Precondition) -> N
     current = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object").first()
     release_connection()
     _refuse_foreign(current, owner_id)
-    check(_etag(current))
+    check(current)
 
 
 def _store(staged: StagedFile, target: _Target) -> Stored:
@@ -201,7 +201,7 @@ def _switch(staged: StagedFile, target: _Target, object_id: UUID, take: Callable
     found = target.locate()
     current = found if found is not None and _is_alive(found, now) else None
     _refuse_foreign(current, target.owner_id)
-    target.check(_etag(current))
+    target.check(current)
     if current is None and target.asset_id is not None:
         raise ObjectNotFoundError("The asset was deleted while its new bytes arrived.")
     lock_objects(object_id, found.object_id if found else None)
@@ -268,17 +268,13 @@ def _is_alive(asset: Asset, now: datetime) -> bool:
     return asset.expires_at is None or asset.expires_at > now
 
 
-def _etag(asset: Asset | None) -> str | None:
-    return asset.object.etag if asset is not None and asset.object is not None else None
-
-
 def _refuse_foreign(asset: Asset | None, owner_id: int) -> None:
     if asset is not None and asset.owner_id != owner_id:
         raise ObjectExistsError("This key is taken.")  # the same text for every owner
 
 
-def _must_be_new(etag: str | None) -> None:
-    if etag is not None:
+def _must_be_new(current: Asset | None) -> None:
+    if current is not None:
         raise ObjectExistsError("This key is taken.")
 
 

@@ -1,0 +1,1 @@
+"""The JSON API and the one place where errors become answers."""

@@ -1,0 +1,98 @@
+"""The one place where errors become HTTP answers: `{"detail": "<text>"}`, as NodeTool's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+
+from storagecache.errors import BackendUnavailableError, StorageError
+
+logger = logging.getLogger(__name__)
+
+
+class AuthenticationRequiredError(StorageError, PermissionError):
+    """Nobody is known to be asking (RFC 9110 15.5.2)."""
+
+    status = 401
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """Somebody is asking who may not, or from where they may not."""
+
+    status = 403
+
+
+class BadRequestError(StorageError, ValueError):
+    """The request contradicts itself, or a header cannot be read."""
+
+    status = 400
+
+
+class LengthRequiredError(StorageError, ValueError):
+    """A body of which nobody can tell whether it is whole (RFC 9110 15.5.12)."""
+
+    status = 411
+
+
+def error_response(status: int, detail: str, *, retry_after: int | None = None) -> JsonResponse:
+    """Make the JSON answer of an error; it is never stored."""
+    response = JsonResponse({"detail": detail}, status=status, headers={"Cache-Control": "no-store"})
+    if status == AuthenticationRequiredError.status:
+        response["WWW-Authenticate"] = "Bearer"
+    if retry_after is not None:
+        response["Retry-After"] = str(retry_after)
+    return response
+
+
+class ErrorMiddleware:
+    """Turns the errors of storages, services and the database into answers, wherever a view lets them out."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer an error of ours; anything else is a fault and goes on to `server_error`."""
+        if isinstance(error, OperationalError):
+            logger.warning("catalog unavailable reason=%s", error)
+            return _answer(BackendUnavailableError("The catalog does not answer. Try again."))
+        if not isinstance(error, StorageError):
+            return None
+        if error.status >= 500:
+            logger.warning("request failed status=%d reason=%s", error.status, error)
+        return _answer(error)
+
+
+def _answer(error: StorageError) -> HttpResponse:
+    return error_response(error.status, str(error), retry_after=error.retry_after)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what Django refuses: a hostile Host name, a malformed form."""
+    return error_response(400, "The request is malformed, or names a host that this service does not serve.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a refusal."""
+    return error_response(403, "You may not do this.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an address where nothing is."""
+    return error_response(404, "Not found.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a fault of ours; what it was is in the log."""
+    return error_response(500, "Something failed in the service; its log says what.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form that another site may have sent."""
+    return error_response(403, "The request carries no valid CSRF token. Reload the page and try again.")

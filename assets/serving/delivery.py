@@ -1,0 +1,88 @@
+"""Send what a plan says: blocks of a file, a proxied read, or a redirect to the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+
+from assets.api.errors import error_response
+from assets.serving.plan import Body, Part, Plan
+
+BLOCK: Final = 64 << 10  # bytes; each of hundreds of slow readers holds one
+
+OpenPart = Callable[[int, int], BinaryIO]  # start, length -> a stream to close
+
+
+class Blocks:
+    """The bytes of one stream, block by block, never more than `length`; closes the stream at its end."""
+
+    def __init__(self, stream: BinaryIO, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Give the next block.
+
+        Raises:
+            ConnectionError: the bucket holds less than the catalog says; the client must not take it for whole.
+        """
+        if not self._left:
+            raise StopIteration
+        block = self._stream.read(min(BLOCK, self._left))
+        if not block:
+            raise ConnectionError(f"the object ended {self._left} bytes early")
+        self._left -= len(block)
+        return block
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+
+def respond(plan: Plan, open_part: OpenPart, *, is_head: bool) -> HttpResponseBase:
+    """Make the response of a plan; a single run is opened here, so that a lost object is still an error."""
+    if plan.body is Body.ERROR:
+        response: HttpResponseBase = HttpResponse(status=plan.status) if is_head else _refusal(plan)
+    elif plan.body is Body.NONE:
+        response = HttpResponse(status=plan.status)
+    elif plan.body is Body.RUN:
+        response = _run(plan, open_part)
+    else:
+        response = StreamingHttpResponse(_multipart(plan, open_part), status=plan.status)
+    del response["Content-Type"]
+    if plan.body is Body.ERROR and not is_head:
+        response["Content-Type"] = "application/json"
+    for name, value in plan.headers:
+        response[name] = value
+    return response
+
+
+def _refusal(plan: Plan) -> HttpResponse:
+    return error_response(plan.status, plan.detail)
+
+
+def _run(plan: Plan, open_part: OpenPart) -> HttpResponseBase:
+    part = plan.parts[0]
+    if not part.length:
+        return HttpResponse(status=plan.status)
+    return StreamingHttpResponse(Blocks(open_part(part.start, part.length), part.length), status=plan.status)
+
+
+def _multipart(plan: Plan, open_part: OpenPart) -> Iterator[bytes]:
+    for part in plan.parts:
+        yield part.preamble
+        yield from _part(part, open_part)
+    yield plan.closing
+
+
+def _part(part: Part, open_part: OpenPart) -> Iterator[bytes]:
+    blocks = Blocks(open_part(part.start, part.length), part.length)
+    try:
+        yield from blocks
+    finally:
+        blocks.close()

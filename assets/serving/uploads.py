@@ -1,0 +1,106 @@
+"""Read a raw request body: its length, its digests, and whether it can be told whole from cut."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from django.http import HttpRequest
+
+from assets.api.errors import BadRequestError, LengthRequiredError
+from assets.staging import Expected, Source, decode_digest
+from storagecache.environment import Environment
+
+_DIGITS: Final = re.compile(r"\A[0-9]{1,18}\Z", re.ASCII)
+_SHA256_FIELD: Final = re.compile(r"(?:^|,)\s*sha-256\s*=\s*(:?)([A-Za-z0-9+/=]*)\1\s*(?=,|;|$)", re.IGNORECASE)
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class RequestBody:
+    """The bytes of a request body as a source: never more than Content-Length, when there is one."""
+
+    def __init__(self, stream: Source, length: int | None) -> None:
+        self._stream = stream
+        self._left = length
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most `size` bytes; none at the end, or where the sender hung up."""
+        if self._left is None:
+            return self._stream.read(size)
+        block = self._stream.read(min(size, self._left)) if self._left else b""
+        self._left -= len(block)
+        return block
+
+
+def request_body(request: HttpRequest) -> tuple[RequestBody, Expected]:
+    """Give the body of a PUT as a source, and what its headers say about it. Nothing is read yet.
+
+    Servers hand over a body that was cut as if it had ended. With Content-Length the count tells; a chunked body
+    tells nothing, so it needs a digest.
+
+    Raises:
+        BadRequestError: a partial PUT (RFC 9110 14.5), an unknown coding, or a header that is malformed.
+        LengthRequiredError: neither Content-Length nor a digest.
+        DigestMismatchError: a digest that is none.
+    """
+    if "HTTP_CONTENT_RANGE" in request.META:
+        raise BadRequestError("A PUT stores a whole object: Content-Range is not supported.")
+    length = _length(request)
+    expected = Expected(length=length, md5=_md5(request), sha256=_sha256(request))
+    if length is None and expected.md5 is None and expected.sha256 is None:
+        raise LengthRequiredError("Send Content-Length, or a digest (Repr-Digest: sha-256=:...:) with a chunked body.")
+    return RequestBody(request.META["wsgi.input"], length), expected
+
+
+def claimed_content_type(request: HttpRequest) -> str:
+    """Give the Content-Type that a client means; curl's form default on a raw body means none."""
+    claimed = request.META.get("CONTENT_TYPE", "")
+    return "" if claimed.partition(";")[0].strip().lower() == _FORM else claimed
+
+
+def expires_in(request: HttpRequest, bucket: str) -> int | None:
+    """Read X-Expires-In, the seconds that a temp object lives.
+
+    Raises:
+        BadRequestError: not for temp, not a number, or more than TEMP_TTL.
+    """
+    text = request.META.get("HTTP_X_EXPIRES_IN")
+    if text is None:
+        return None
+    longest = Environment.current().temp_ttl
+    if bucket != "temp":
+        raise BadRequestError("X-Expires-In is for the temp bucket only.")
+    if not _DIGITS.match(text) or not 1 <= int(text) <= longest:
+        raise BadRequestError(f"X-Expires-In must be a whole number of seconds from 1 to {longest} (TEMP_TTL).")
+    return int(text)
+
+
+def _length(request: HttpRequest) -> int | None:
+    coding = request.META.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None:
+        if coding.strip().lower() != "chunked":
+            raise BadRequestError("Transfer-Encoding must be chunked.")
+        return None
+    text = request.META.get("CONTENT_LENGTH") or "0"
+    if not _DIGITS.match(text):
+        raise BadRequestError("Content-Length is not a number.")
+    return int(text)
+
+
+def _md5(request: HttpRequest) -> bytes | None:
+    text = request.META.get("HTTP_CONTENT_MD5")
+    return None if text is None else decode_digest(text, 16)
+
+
+def _sha256(request: HttpRequest) -> bytes | None:
+    """Read sha-256 from Repr-Digest (RFC 9530 3: a byte sequence between colons) or the older Digest (RFC 3230)."""
+    for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST"):
+        text = request.META.get(name)
+        if text is None:
+            continue
+        match = _SHA256_FIELD.search(text)
+        if match:
+            return decode_digest(match[2], 32)
+        if "sha-256" in text.lower() or not text.strip():
+            raise BadRequestError("The sha-256 digest of the request cannot be read.")
+    return None

@@ -1,0 +1,191 @@
+"""/storage/<bucket>/<key>, and NodeTool's two older addresses: parse, call a service, respond."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import BinaryIO, Final
+from urllib.parse import quote
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+
+from assets.access import reader_id, writer
+from assets.models import Asset
+from assets.services import (
+    Precondition,
+    delete_at,
+    find_asset_at,
+    open_asset,
+    put_content,
+    release_connection,
+    storage_for,
+)
+from assets.serving.delivery import respond
+from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get, response_overrides
+from assets.serving.uploads import claimed_content_type, expires_in, request_body
+from storagecache.capabilities import UrlSigner
+from storagecache.environment import SIGNED_URL_LIFE, Environment
+from storagecache.errors import ObjectNotFoundError
+from storagecache.keys import decode_key
+
+PREFIXES: Final = (
+    (b"/storage/assets/", "assets"),
+    (b"/storage/temp/", "temp"),
+    (b"/api/storage/temp/", "temp"),
+    (b"/api/storage/", "assets"),
+)
+# A redirected client repeats these to S3, whose dates and ETags are not ours: such a GET is proxied.
+_NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
+
+
+@method_decorator(csrf_exempt, name="dispatch")  # assets.access judges each way of being known by itself
+class StorageView(View):
+    """One object at one address."""
+
+    http_method_names = ["get", "head", "put", "delete", "options"]
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
+        bucket, key = address(request)
+        asset = find_asset_at(bucket, key)
+        try:
+            return _answer(request, asset)
+        except ObjectNotFoundError:
+            # Replaced and purged between the SELECT and the open, perhaps: look once more.
+            return _answer(request, find_asset_at(bucket, key))
+
+    head = get
+
+    def put(self, request: HttpRequest) -> HttpResponse:
+        """Create or replace the object in one step."""
+        bucket, key = address(request)
+        owner = writer(request)
+        body, expected = request_body(request)
+        stored = put_content(
+            owner=owner,
+            bucket=bucket,
+            key=key,
+            content=body,
+            content_type=claimed_content_type(request),
+            expected=expected,
+            expires_in=expires_in(request, bucket),
+            check=_precondition(request),
+        )
+        return _stored(request, stored.asset, status=201 if stored.created else 200)
+
+    def delete(self, request: HttpRequest) -> HttpResponse:
+        """Delete the object for good."""
+        bucket, key = address(request)
+        delete_at(writer(request).pk, bucket, key, check=_precondition(request))
+        return HttpResponse(status=204)
+
+
+def address(request: HttpRequest) -> tuple[str, str]:
+    """Give the bucket and the key of a request, from the bytes of its path.
+
+    Raises:
+        InvalidKeyError: what the grammar of keys refuses.
+    """
+    raw = request.META.get("nodetool.path_info")
+    path = raw.encode("latin-1") if raw is not None else request.path_info.encode()
+    for prefix, bucket in PREFIXES:
+        if path.startswith(prefix):
+            return bucket, decode_key(path[len(prefix) :])
+    raise ObjectNotFoundError("Not found.")
+
+
+def _answer(request: HttpRequest, asset: Asset) -> HttpResponseBase:
+    cache_control, vary = _readable(request, asset)
+    release_connection()
+    served, conditions = _served(asset), Conditions.from_environ(request.META)
+    download = request.GET.get("download") == "1"
+    plan = plan_get(
+        request.method or "GET",
+        conditions,
+        served,
+        now=int(time.time()),
+        cache_control=cache_control,
+        vary=vary,
+        download=download,
+    )
+    redirect = _redirect(request, asset, plan, download=download)
+    return redirect or respond(plan, functools.partial(_open, asset), is_head=request.method == "HEAD")
+
+
+def _readable(request: HttpRequest, asset: Asset) -> tuple[str, str]:
+    """Give Cache-Control and Vary for this reader; who may not read learns no more than of an absent key."""
+    if asset.is_public:
+        return "public, no-cache", ""
+    if reader_id(request) != asset.owner_id:
+        raise ObjectNotFoundError(f"Nothing at {asset.bucket}/{asset.key}.")
+    return "private, no-cache", "Cookie, Authorization"
+
+
+def _served(asset: Asset) -> ServedObject:
+    assert asset.object is not None
+    assert asset.content_changed_at is not None
+    return ServedObject(
+        size=asset.object.size,
+        etag=asset.object.etag,
+        content_type=asset.content_type,
+        modified_at=int(asset.content_changed_at.timestamp()),
+        name=asset.name,
+    )
+
+
+def _open(asset: Asset, start: int, length: int) -> BinaryIO:
+    return open_asset(asset, start=start, length=length)
+
+
+def _redirect(request: HttpRequest, asset: Asset, plan: Plan, *, download: bool) -> HttpResponse | None:
+    """Send a plain GET to the bucket itself, when it can answer."""
+    if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
+        return None
+    storage = storage_for(asset)
+    if not isinstance(storage, UrlSigner) or any(name in request.META for name in _NOT_FOR_S3):
+        return None
+    assert asset.object is not None
+    content_type, disposition = response_overrides(_served(asset), download=download)
+    url = storage.presigned_url(
+        asset.object.key, expires_in=SIGNED_URL_LIFE, content_type=content_type, disposition=disposition
+    )
+    response = HttpResponseRedirect(url)
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+def _precondition(request: HttpRequest) -> Precondition:
+    """Make the check that services run before the body and again under the lock."""
+    conditions = Conditions.from_environ(request.META)
+
+    def check(current: Asset | None) -> None:
+        served = _served(current) if current is not None else None
+        check_write(
+            request.method or "PUT",
+            conditions,
+            etag=served.etag if served else None,
+            modified_at=served.modified_at if served else None,
+            now=int(time.time()),
+        )
+
+    return check
+
+
+def _stored(request: HttpRequest, asset: Asset, *, status: int) -> HttpResponse:
+    served = _served(asset)
+    address = f"/storage/{asset.bucket}/{quote(asset.key or '')}"
+    return JsonResponse(
+        {
+            "id": asset.pk.hex,
+            "bucket": asset.bucket,
+            "key": asset.key,
+            "size": asset.size,
+            "content_type": asset.content_type,
+            "etag": served.etag,
+        },
+        status=status,
+        headers={"ETag": served.etag, "Location": address, "Cache-Control": "no-store"},
+    )
