@@ -80,7 +80,9 @@ class ObjectLister(Protocol):
     def list_objects(self, *, start_after: str = "", skip_prefixes: tuple[str, ...] = ()) -> Iterator[ObjectInfo]:
         """Yield every object of the physical bucket in bytewise key order, in constant memory.
 
-        Starts behind `start_after`; keys under a skipped prefix are neither listed nor paid for.
+        Starts behind `start_after`, which is "", a key (gone or not) or a folder of keys with its `/`: SeaweedFS
+        passes over a folder when given its bare name. Keys under a skipped prefix are not listed, nor paid for
+        beyond the page that meets the first of them.
         """
         ...
 
@@ -105,4 +107,35 @@ class UploadAborter(Protocol):
 
     def abort_uploads(self, name: str) -> int:
         """Abort every unfinished multipart upload of this key; returns how many there were."""
+        ...
+
+
+@runtime_checkable
+class StagedContent(Protocol):
+    """Content to save that is a file on this machine already: a storage on the same filesystem links it.
+
+    It is also a readable, seekable binary file. It stays the caller's: who staged it closes it and removes
+    `staged_path`, whether the save succeeded or not. Its permissions become the object's.
+    """
+
+    @property
+    def staged_path(self) -> str | None:
+        """The file's path; None when it is anonymous (O_TMPFILE)."""
+        ...
+
+    def fileno(self) -> int:
+        """Give the open descriptor of the file; every byte has been written to it."""
+        ...
+
+
+@runtime_checkable
+class UploadObserver(Protocol):
+    """Content to save that wants to hear how a long save fares, so that the catalog can record it."""
+
+    def on_upload_started(self, upload_id: str) -> None:
+        """Hear of the multipart upload before its first part; raising ends and aborts it."""
+        ...
+
+    def on_progress(self) -> None:
+        """Hear that another part has arrived; raising ends and aborts the upload."""
         ...

@@ -1,0 +1,252 @@
+"""Objects as files in a folder: whole or absent after any crash, read-only, under names that only we choose."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import IO, Any, BinaryIO, Final
+
+from django.core.files.base import File
+from django.core.files.storage import FileSystemStorage
+
+from storagecache.capabilities import DeleteFailure, ObjectInfo, StagedContent
+from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError
+from storagecache.keys import validate_storage_name
+from storagecache.storages.base import ObjectStorage
+from storagecache.storages.durable import (
+    discard,
+    disk_errors,
+    make_folder,
+    open_folder,
+    open_staging,
+    publish,
+    sync_folder,
+    write_all,
+)
+from storagecache.storages.streams import blocks, bounded, rewind
+from storagecache.storages.walk import walk
+
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
+    """A folder of objects; also `LocalFiles` and `FolderStaging`.
+
+    The folder itself is made at first use, its parent never: a parent that is missing is a disk that is not mounted.
+    Folders inside are made as names need them and stay, so that no delete races with a save.
+    """
+
+    def __init__(
+        self,
+        *,
+        location: str | os.PathLike[str],
+        staging_folder: str | os.PathLike[str] | None = None,
+        bucket: str = "",
+        object_prefix: str = "",
+        file_permissions: int = 0o444,
+        folder_permissions: int = 0o755,
+    ) -> None:
+        """Name the folder; nothing on disk is touched yet.
+
+        `staging_folder` (default: `.staging` inside) must be on the same filesystem. `bucket` is by default the
+        folder's own name. Permissions are set as given, whatever the umask.
+        """
+        self._root = os.path.abspath(location)
+        super().__init__(location=self._root)
+        self.bucket = bucket or os.path.basename(self._root)
+        self.object_prefix = object_prefix
+        self.file_permissions = file_permissions
+        self.folder_permissions = folder_permissions
+        self._staging_folder = os.path.abspath(staging_folder or os.path.join(self._root, ".staging"))
+        self._durable_folders: set[str] = set()
+
+    def path(self, name: str) -> str:
+        """Give the absolute path of the object, whether it exists or not."""
+        return os.path.join(self._root, validate_storage_name(name))
+
+    def staging_folder(self) -> str:
+        """Give the folder for bytes on their way in, made when absent; for this service alone (mode 0700).
+
+        Raises:
+            StorageFullError, BackendUnavailableError
+        """
+        if not os.path.isdir(self._staging_folder):
+            self._ensure_root()
+            with disk_errors("Cannot make the staging folder"):
+                os.makedirs(self._staging_folder, mode=0o700, exist_ok=True)
+        return self._staging_folder
+
+    def _save(self, name: str, content: IO[Any]) -> str:
+        if not (isinstance(content, StagedContent) and self._link_staged(name, content)):
+            self._copy(name, content)
+        return name
+
+    def _link_staged(self, name: str, content: StagedContent) -> bool:
+        """Link a staged file to its name; False when it lies on another filesystem."""
+        with disk_errors(f"Cannot store {self.bucket}/{name}"):
+            try:
+                self._publish(name, content.fileno(), content.staged_path)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    return False
+                raise
+        return True
+
+    def _copy(self, name: str, content: IO[Any]) -> None:
+        fd, path = open_staging(self.staging_folder())
+        try:
+            self._fill(name, fd, content)
+            with disk_errors(f"Cannot store {self.bucket}/{name}"):
+                self._publish(name, fd, path)
+        finally:
+            discard(fd, path)
+
+    def _fill(self, name: str, fd: int, content: IO[Any]) -> None:
+        rewind(content)
+        written = 0
+        for block in blocks(content):
+            write_all(fd, block)
+            written += len(block)
+        held = os.fstat(fd).st_size
+        if held != written:
+            raise BackendUnavailableError(
+                f"Cannot store {self.bucket}/{name}: the disk holds {held} of {written} bytes. Check it."
+            )
+
+    def _publish(self, name: str, fd: int, path: str | None) -> None:
+        folder, file_name = os.path.split(self.path(name))
+        folder_fd = self._open_durable(folder)
+        try:
+            publish(fd, path, folder_fd, file_name, permissions=self.file_permissions)
+        finally:
+            os.close(folder_fd)
+
+    def _open_durable(self, folder: str) -> int:
+        """Open a folder whose own name is durable, made when absent; each is synced once in a process."""
+        if folder in self._durable_folders:
+            with suppress(FileNotFoundError):
+                return open_folder(folder)
+        self._ensure_root()
+        made = self._root
+        for segment in os.path.relpath(folder, self._root).split(os.sep):
+            made = os.path.join(made, segment)
+            make_folder(made, self.folder_permissions)
+        self._durable_folders.add(folder)
+        return open_folder(folder)
+
+    def _ensure_root(self) -> None:
+        if os.path.isdir(self._root):
+            return
+        with disk_errors(f"Cannot make the folder of bucket {self.bucket}"):
+            make_folder(self._root, self.folder_permissions)
+
+    def _open(self, name: str) -> File[bytes]:
+        return File(self._open_stream(name, 0, None), name)
+
+    def _open_stream(self, name: str, start: int, length: int | None) -> BinaryIO:
+        with disk_errors(f"Cannot read {self.bucket}/{name}"):
+            try:
+                file = open(self.path(name), "rb")  # noqa: SIM115 (the caller closes it)
+            except _ABSENT as error:
+                raise self._missing(name) from error
+        file.seek(start)
+        return file if length is None else bounded(file, length)
+
+    def _delete(self, name: str) -> None:
+        with disk_errors(f"Cannot delete {self.bucket}/{name}"):
+            folder = self._unlink(name)
+            if folder is not None:
+                sync_folder(folder)
+
+    def _delete_many(self, names: list[str]) -> list[DeleteFailure]:
+        failures: list[DeleteFailure] = []
+        touched: dict[str, list[str]] = {}
+        for name in names:
+            with _noted(failures, name), disk_errors(f"Cannot delete {self.bucket}/{name}"):
+                folder = self._unlink(name)
+                if folder is not None:
+                    touched.setdefault(folder, []).append(name)
+        for folder, deleted in touched.items():
+            with _noted(failures, *deleted), disk_errors(f"Cannot sync a folder of {self.bucket}"):
+                sync_folder(folder)
+        return failures
+
+    def _unlink(self, name: str) -> str | None:
+        """Unlink the object; returns its folder, which is to be synced, or None when there was nothing."""
+        path = self.path(name)
+        try:
+            os.unlink(path)
+        except _ABSENT:
+            self._ensure_root()
+            return None
+        return os.path.dirname(path)
+
+    def _list_objects(self, start_after: str, skip_prefixes: tuple[str, ...]) -> Iterator[ObjectInfo]:
+        self._ensure_root()
+        for key in walk(self._folder_names, start_after=start_after, skip_prefixes=skip_prefixes):
+            with suppress(ObjectNotFoundError):  # deleted meanwhile
+                status = self._status(key, os.path.join(self._root, key))
+                yield ObjectInfo(key, status.st_size, _utc(status))
+
+    def _folder_names(self, folder: str) -> Iterable[str]:
+        """Name the files and folders that could be objects: nothing hidden, no link, no device."""
+        with disk_errors(f"Cannot list {self.bucket}/{folder}"):
+            try:
+                entries = os.scandir(os.path.join(self._root, folder))
+            except FileNotFoundError:
+                return []
+            with entries:
+                return [name for entry in entries if (name := _listed_name(entry)) is not None]
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._status(name, self.path(name))
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def _size(self, name: str) -> int:
+        return self._status(name, self.path(name)).st_size
+
+    def _modified_at(self, name: str) -> datetime:
+        return _utc(self._status(name, self.path(name)))
+
+    def _status(self, name: str, path: str) -> os.stat_result:
+        with disk_errors(f"Cannot read {self.bucket}/{name}"):
+            try:
+                status = os.lstat(path)
+            except _ABSENT as error:
+                raise self._missing(name) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectNotFoundError(f"No object {self.bucket}/{name}.")
+        return status
+
+    def _missing(self, name: str) -> ObjectNotFoundError:
+        """Give the error of an absent object, once it is sure that the bucket itself is there."""
+        self._ensure_root()
+        return ObjectNotFoundError(f"No object {self.bucket}/{name}.")
+
+
+@contextmanager
+def _noted(failures: list[DeleteFailure], *names: str) -> Iterator[None]:
+    """Turn the failure of one step of a batch into entries of its report."""
+    try:
+        yield
+    except StorageError as error:
+        failures.extend(DeleteFailure(name, str(error)) for name in names)
+
+
+def _listed_name(entry: os.DirEntry[str]) -> str | None:
+    if entry.name.startswith("."):
+        return None
+    if entry.is_dir(follow_symlinks=False):
+        return entry.name + "/"
+    return entry.name if entry.is_file(follow_symlinks=False) else None
+
+
+def _utc(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, tz=UTC)

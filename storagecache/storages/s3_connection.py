@@ -1,0 +1,123 @@
+"""How S3 is reached: one client per process and connection, and what botocore's errors mean for us."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Literal
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError, StorageFullError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+AddressingStyle = Literal["auto", "path", "virtual"]
+ChecksumRule = Literal["when_required", "when_supported"]
+
+_FULL_CODES: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507"})
+_REMEDIES: Final = {
+    401: "Check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
+    403: "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and the policy of the bucket.",
+    404: "Check that the bucket exists and that S3_ENDPOINT_URL is right.",
+    429: "The server throttles; try later.",
+    503: "The server throttles or is down; try later.",
+}
+_NO_ANSWER: Final = "Check S3_ENDPOINT_URL and that the server runs."
+_making = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Connection:
+    """Everything that makes two clients the same. Times in seconds."""
+
+    endpoint_url: str | None  # None: AWS
+    region_name: str
+    access_key: str | None  # None: boto3's own chain
+    secret_key: str | None = field(repr=False)
+    security_token: str | None = field(repr=False, default=None)
+    profile: str | None = None
+    addressing_style: AddressingStyle
+    verify: bool | str | None = None
+    connect_timeout: float
+    read_timeout: float
+    max_attempts: int
+    max_pool_connections: int
+    request_checksum_calculation: ChecksumRule
+    response_checksum_validation: ChecksumRule
+
+    def at(self, endpoint_url: str) -> S3Connection:
+        """Give the same connection to another address of the same server."""
+        return replace(self, endpoint_url=endpoint_url)
+
+    def config(self) -> Config:
+        """Give botocore's form of it."""
+        return Config(
+            signature_version="s3v4",  # django-storages' default presigns with SigV2
+            s3={"addressing_style": self.addressing_style},
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            retries={"total_max_attempts": self.max_attempts, "mode": "standard"},
+            max_pool_connections=self.max_pool_connections,
+            request_checksum_calculation=self.request_checksum_calculation,
+            response_checksum_validation=self.response_checksum_validation,
+        )
+
+
+def client_of(connection: S3Connection) -> S3Client:
+    """Give this process's client for the connection: made once (50 ms), shared by all threads, not by forks."""
+    with _making:
+        return _made_client(connection, os.getpid())
+
+
+@lru_cache(maxsize=16)
+def _made_client(connection: S3Connection, _process: int) -> S3Client:
+    session = boto3.session.Session(
+        aws_access_key_id=connection.access_key,
+        aws_secret_access_key=connection.secret_key,
+        aws_session_token=connection.security_token,
+        profile_name=connection.profile,
+    )
+    return session.client(
+        "s3",
+        region_name=connection.region_name,
+        endpoint_url=connection.endpoint_url,
+        verify=connection.verify,
+        config=connection.config(),
+    )
+
+
+def status_of(error: ClientError) -> int:
+    """Give the HTTP status of an answer that botocore took for an error."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def code_of(error: ClientError) -> str:
+    """Give S3's error code; for an answer without a body (HEAD) it is the status as text."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def is_bare_404(error: ClientError) -> bool:
+    """Tell whether the answer is a 404 without a code: a missing object, a missing bucket or a wrong endpoint."""
+    return status_of(error) == HTTPStatus.NOT_FOUND and code_of(error) in {"", "404", "NotFound"}
+
+
+def s3_error(error: ClientError | BotoCoreError, what: str) -> StorageError:
+    """Translate; `what` begins the message, as in "Cannot read assets/7f/..".
+
+    Only NoSuchKey is a missing object: a 404 without a code may as well be a missing bucket or a wrong endpoint.
+    """
+    if isinstance(error, BotoCoreError):  # no answer, half an answer, no credentials
+        return BackendUnavailableError(f"{what}: {type(error).__name__}. {_NO_ANSWER}")
+    code, status = code_of(error), status_of(error)
+    if code == "NoSuchKey":
+        return ObjectNotFoundError(f"{what}: no such object.")
+    if code in _FULL_CODES:
+        return StorageFullError(f"{what}: the server is full or the quota used up ({code}).")
+    return BackendUnavailableError(f"{what}: S3 answered {status} {code}. {_REMEDIES.get(status, _NO_ANSWER)}")
