@@ -1,4 +1,4 @@
-"""HTTP clients of the benchmarks: bodies in blocks, timed requests, wrk when it is installed. Measures nothing by itself."""
+"""HTTP clients of the benchmarks: bodies in blocks, many clients at once, wrk when it is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT = 120  # seconds a socket may stall before a benchmark fails
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What many clients did together: requests answered per second, requests refused or broken, and each latency (s)."""
+    """What many clients did together: answers per second, requests refused or broken, and each latency (s)."""
 
     rate: float
     errors: int
@@ -71,9 +71,7 @@ def repeat_get(port: int, path: str, *, connections: int, seconds: float) -> Loa
     return many(lambda connection, _: get(connection, path), port, clients=connections, seconds=seconds)
 
 
-def many(
-    work: Callable[[http.client.HTTPConnection, int], object], port: int, *, clients: int, seconds: float
-) -> Load:
+def many(work: Callable[[http.client.HTTPConnection, int], object], port: int, *, clients: int, seconds: float) -> Load:
     """Let `clients` threads call `work(connection, number)` until the time is over; an exception counts as an error."""
     latencies: list[float] = []
     errors: list[str] = []

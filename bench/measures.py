@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from types import MappingProxyType
 
 from bench import http
@@ -87,7 +88,7 @@ def _put_small(server: Server, scale: Scale) -> Figure:
     body = b"x" * 4 * KB
     run = time.time_ns()
 
-    def work(connection: http.http.client.HTTPConnection, number: int) -> None:
+    def work(connection: HTTPConnection, number: int) -> None:
         status = http.put(connection, f"{FOLDER}put/{run}-{number}", body, len(body))
         if status != 201:
             raise RuntimeError(f"PUT answered {status}")
@@ -124,7 +125,7 @@ def _probe_beside_readers(server: Server, scale: Scale) -> Figure:
     return Figure(load.percentile(0.99) * 1e3, scale.readers - alive, remark)
 
 
-def _timed(connection: http.http.client.HTTPConnection, path: str, headers: dict[str, str]) -> float:
+def _timed(connection: HTTPConnection, path: str, headers: dict[str, str]) -> float:
     begin = time.perf_counter()
     http.get(connection, path, headers=headers)
     return time.perf_counter() - begin
