@@ -1,0 +1,85 @@
+"""`python -m bench`: runs the benchmarks against our service and nginx in one run and prints a Markdown table."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import servers
+from bench.measures import BENCHMARKS, FULL, MB, QUICK, Figure, Scale, seed
+from bench.memory import PeakMemory
+from bench.servers import Server
+
+HEAD = (
+    "| benchmark | unit | service | nginx | share of nginx | errors | memory +MB | remarks |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> int:
+    """Run what the command line asks for; exit 1 when a request failed, so that a broken answer is no record."""
+    options = _options()
+    scale = QUICK if options.quick else FULL
+    failed = 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder)))
+        ours, limit = _start(stack, folder, options.command)
+        for server in filter(None, (ours, limit)):
+            seed(server, scale)
+        print(HEAD, flush=True)
+        for name in options.only or BENCHMARKS:
+            line, errors = _compare(name, ours, limit, scale)
+            print(line, flush=True)
+            failed += errors
+    return int(failed > 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes and one second each, for continuous checks")
+    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="this benchmark; may be repeated")
+    parser.add_argument("--folder", help="where the data goes; default: the system's folder for temporary files")
+    parser.add_argument("--command", type=shlex.split, help="measure this server instead of ours; {port} is filled in")
+    return parser.parse_args()
+
+
+def _start(stack: ExitStack, folder: Path, command: list[str] | None) -> tuple[Server, Server | None]:
+    ours = stack.enter_context(servers.service(_made(folder / "service"), command=command))
+    if shutil.which("nginx") is None:
+        print("nginx is not installed: no limit beside our figures\n")
+        return ours, None
+    return ours, stack.enter_context(servers.nginx(_made(folder / "nginx")))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _compare(name: str, ours: Server, limit: Server | None, scale: Scale) -> tuple[str, int]:
+    benchmark = BENCHMARKS[name]
+    with PeakMemory(ours.process) as memory:
+        figure = benchmark.ask(ours, scale)
+    beside = benchmark.ask(limit, scale) if limit else None
+    growth = f"{(memory.peak - memory.baseline) / MB:.0f} (peak {memory.peak / MB:.0f})"
+    cells = (name, benchmark.unit, *_pair(figure, beside), str(figure.errors), growth, figure.remark)
+    return f"| {' | '.join(cells)} |", figure.errors
+
+
+def _pair(ours: Figure, beside: Figure | None) -> Iterator[str]:
+    yield _number(ours.value)
+    yield _number(beside.value) if beside else "-"
+    yield f"{ours.value / beside.value:.3f}" if beside else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

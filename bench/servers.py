@@ -1,0 +1,123 @@
+"""Starts what is measured: our service and nginx, each on a free port in a folder of its own, ended by process id."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+READY_WITHIN = 30  # seconds
+NGINX_CONF = """
+daemon off; worker_processes auto; pid {folder}/nginx.pid; error_log {folder}/error.log;
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; client_max_body_size 0;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port}; root {folder}/www; dav_methods PUT; create_full_put_path on;
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: its name in the table, its port, and the process at the root of its tree."""
+
+    name: str
+    port: int
+    process: int
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[Server]:
+    """Run nginx as the limit: static files, and WebDAV for PUT, under the same paths as ours."""
+    port = free_port()
+    (folder / "www" / "storage" / "assets").mkdir(parents=True)
+    conf = folder / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    conf.write_text(user + NGINX_CONF.format(folder=folder, port=port))
+    with _running("nginx", ["nginx", "-p", str(folder), "-c", str(conf)], port, folder=folder) as server:
+        yield server
+
+
+@contextmanager
+def service(folder: Path, *, command: list[str] | None = None) -> Iterator[Server]:
+    """Run our service with its data in `folder`; `command` (with {port} in it) runs another server instead."""
+    port = free_port()
+    variables = _variables(folder, port)
+    if command is None:
+        _prepare(variables, folder)
+        command = [sys.executable, "-m", "nodetool_site.supervisor"]
+    command = [part.replace("{port}", str(port)) for part in command]
+    with _running("service", command, port, folder=folder, variables=variables) as server:
+        yield server
+
+
+def _variables(folder: Path, port: int) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH") if name in os.environ}
+    own = {"HOME": str(folder), "NODETOOL_CONFIG_DIR": str(folder / "config"), "ENV": "development"}
+    return kept | own | {"PORT": str(port), "LOG_LEVEL": "WARNING", "ADMIN_PASSWORD": secrets.token_urlsafe(12)}
+
+
+def _prepare(variables: Mapping[str, str], folder: Path) -> None:
+    """Migrate and make the first user, as `make run` does."""
+    with (folder / "prepare.log").open("wb") as log:
+        for name in ("migrate", "ensure_admin"):
+            command = [sys.executable, "manage.py", name]
+            subprocess.run(command, env=variables, cwd=PROJECT, stdout=log, stderr=log, check=True)
+
+
+@contextmanager
+def _running(
+    name: str, command: list[str], port: int, *, folder: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=PROJECT, env=variables, stdout=log, stderr=log)
+    try:
+        _await_answer(process, port, folder / f"{name}.log")
+        yield Server(name, port, process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended at its start with {process.returncode}: {log.read_text()[-2000:]}")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+        finally:
+            connection.close()
+    raise RuntimeError(f"no answer on port {port} after {READY_WITHIN} s: {log.read_text()[-2000:]}")

@@ -1,0 +1,71 @@
+"""The embedded web server: granian, WSGI, a few processes of many threads (docs/decisions/0002-web-server.md).
+
+Started by `nodetool_site.supervisor`, which gives its process id: `python -m nodetool_site.web <supervisor>`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from nodetool_site.lifeline import die_with
+from storagecache.environment import Environment
+
+APPLICATION = "nodetool_site.wsgi:application"
+THREADS = 300  # per process: one for each transfer in flight
+CONNECTIONS = 2048  # per process: idle keep-alive connections hold no thread, but count here
+BACKLOG = 2048
+BUFFER = 64 * 1024  # bytes a connection may buffer; also the longest request head
+STOP_SECONDS = 3  # how long a transfer in flight may go on after the order to stop
+
+
+def processes(environment: Environment) -> int:
+    """Give the number of web processes: one where the bytes live in the memory of the process, else two."""
+    return 1 if environment.storage_kind == "memory" else 2
+
+
+def server(environment: Environment, application: str = APPLICATION) -> MPServer:
+    """Make the server; nothing is bound yet."""
+    return MPServer(
+        application,
+        address=environment.host,
+        port=environment.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(max_buffer_size=BUFFER),
+        websockets=False,
+        workers=processes(environment),
+        blocking_threads=THREADS,
+        backpressure=CONNECTIONS,
+        backlog=BACKLOG,
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=STOP_SECONDS,
+        log_level=LogLevels.error,  # the supervisor says what happens; granian warns of our chosen number of threads
+    )
+
+
+def load(parent: int, target: str) -> Callable[..., object]:
+    """Import the application inside a web process, which from then on ends with granian's main process, `parent`."""
+    die_with(parent)
+    module, _, name = target.partition(":")
+    application: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return application
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; end at once with the supervisor."""
+    die_with(int(sys.argv[1]))
+    server(Environment.current()).serve(target_loader=functools.partial(load, os.getpid()))
+
+
+if __name__ == "__main__":
+    main()
