@@ -26,7 +26,7 @@ _OWN_SITES: Final = frozenset({"", "same-origin", "none"})  # of Sec-Fetch-Site;
 def reader_id(request: HttpRequest) -> int | None:
     """Tell the id of the user who is reading, or None; costs no query for local callers."""
     if _has_session(request):
-        return int(request.user.pk)
+        return request.user.pk
     return LOCAL_USER_ID if is_local(request) else None
 
 
@@ -83,7 +83,7 @@ class _CsrfCheck(CsrfViewMiddleware):
 def _refuse_forged(request: HttpRequest) -> None:
     check = _CsrfCheck(lambda _: HttpResponse())
     check.process_request(request)
-    check.process_view(request, _refuse_forged, (), {})
+    check.process_view(request, lambda _: HttpResponse(), (), {})
 
 
 def _local_user() -> User:
@@ -91,4 +91,4 @@ def _local_user() -> User:
     user = users.filter(pk=LOCAL_USER_ID).first()
     if user is None:
         raise AuthenticationRequiredError("There is no local user yet: run `python manage.py prepare`.")
-    return user  # type: ignore[return-value]
+    return user
