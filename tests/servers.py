@@ -67,6 +67,8 @@ class Server:
         """Stall it inside the block: the kernel takes connections, nothing answers."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        _pid, status = os.waitpid(self.process.pid, os.WUNTRACED)  # until then some threads may still answer
+        assert os.WIFSTOPPED(status)
         try:
             yield
         finally:

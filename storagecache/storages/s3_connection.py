@@ -84,13 +84,23 @@ def _made_client(connection: S3Connection, _process: int) -> S3Client:
         aws_session_token=connection.security_token,
         profile_name=connection.profile,
     )
-    return session.client(
+    client = session.client(
         "s3",
         region_name=connection.region_name,
         endpoint_url=connection.endpoint_url,
         verify=connection.verify,
         config=connection.config(),
     )
+    client.meta.events.register_last("before-call.s3", _send_without_asking)
+    return client
+
+
+def _send_without_asking(params: dict[str, dict[str, str]], **_rest: object) -> None:
+    """Leave out `Expect: 100-continue`: botocore waits a second for the answer, on top of the read timeout.
+
+    A part is small enough to be sent in vain; a stalled server must be known as such within 6 s.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def status_of(error: ClientError) -> int:
