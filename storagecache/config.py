@@ -63,7 +63,7 @@ def s3_storage(environment: Environment, alias: str) -> Settings:
     return {
         "BACKEND": "storagecache.storages.s3.S3ObjectStorage",
         "OPTIONS": {
-            "bucket_name": environment.asset_temp_bucket if own_temp else environment.asset_bucket,
+            "bucket": environment.asset_temp_bucket if own_temp else environment.asset_bucket,
             "object_prefix": prefixes[alias],
             "endpoint_url": environment.s3_endpoint_url,
             "access_key": environment.s3_access_key_id,
