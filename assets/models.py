@@ -187,3 +187,24 @@ class Derivation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.asset_id} from {self.source_id}"
+
+
+class ApiToken(models.Model):
+    """A client's key to the API; only a hash of its text is kept."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=255, blank=True)
+    digest = models.CharField(max_length=64, unique=True, help_text="hex SHA-256 of the token's text")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="noted at most once an hour")
+
+    def __str__(self) -> str:
+        return self.name or f"token {self.pk}"
+
+    def state(self, now: datetime) -> str:
+        """Tell `active`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"

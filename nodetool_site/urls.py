@@ -3,7 +3,10 @@
 from django.contrib import admin
 from django.urls import path, re_path
 
+from assets.access import LoginForm
 from assets.serving.views import StorageView
+
+admin.site.login_form = LoginForm
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -25,6 +25,13 @@ class AccessDeniedError(StorageError, PermissionError):
     status = 403
 
 
+class TooManyAttemptsError(StorageError, PermissionError):
+    """Somebody guesses (RFC 6585 4)."""
+
+    status = 429
+    retry_after = 60
+
+
 class BadRequestError(StorageError, ValueError):
     """The request contradicts itself, or a header cannot be read."""
 
