@@ -80,8 +80,9 @@ USE_I18N = False
 USE_TZ = True
 APPEND_SLASH = False
 
+# Static files are served from where the installed packages keep them: no copy to make, and none to be stale.
 STATIC_URL = "/static/"
-STATIC_ROOT = ENVIRONMENT.config_folder / "static"
+WHITENOISE_USE_FINDERS = True
 
 LOGGING = {
     "version": 1,

@@ -24,7 +24,7 @@ def storages(environment: Environment) -> Settings:
         "assets": _storage(environment, "assets"),
         "temp": _storage(environment, "temp"),
         "cache": _storage(environment, "cache"),
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
 
 

@@ -1,0 +1,83 @@
+"""`manage.py worker`: the background process of the service. It purges now and then, and sleeps in between.
+
+Any number of workers may run: a purge is safe beside another. What a purge does lives in `assets.services.purging`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from django.core.management.base import BaseCommand
+from django.db import connection
+
+from assets.services import purge
+from storagecache.environment import Environment
+
+FIRST_PURGE: Final = 60.0  # seconds after the start, when the service has warmed up
+PURGE_INTERVAL: Final = 3600.0  # seconds between the end of a purge and the next
+logger = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT arrived. Not an Exception: nothing on the way may take it for a failure."""
+
+
+class Command(BaseCommand):
+    """Run background work until SIGTERM or SIGINT."""
+
+    help = "Runs the background work of the service (an hourly purge) until it is told to stop."
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        """Work until a signal comes; a purge in progress is cut, and the next one goes on from there."""
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _stop)
+            logger.info("worker started interval=%d", PURGE_INTERVAL)
+            work(_job(Environment.current()), sleep=_sleep)
+        except Stopped:
+            logger.info("worker stopped")
+
+
+def work(job: Callable[[], object], *, sleep: Callable[[float], None]) -> NoReturn:
+    """Do the job a minute after the start and then hourly, until `sleep` raises. A failing job is tried again."""
+    pause = FIRST_PURGE
+    while True:
+        sleep(pause)
+        pause = PURGE_INTERVAL
+        try:
+            job()
+        except Exception:  # whatever it is, the next purge may succeed
+            logger.exception("purge failed next_in=%d", pause)
+        finally:
+            _drop_connection()
+
+
+def _job(environment: Environment) -> Callable[[], object]:
+    """Choose the job: objects in memory are out of reach, they live and end with the process that serves them."""
+    if environment.storage_kind == "memory" and environment.env != "test":
+        logger.info("worker idle reason=memory-storage")
+        return lambda: None
+    return purge
+
+
+def _drop_connection() -> None:
+    """Hold no connection while idle; one that is broken must not spoil the next purge."""
+    try:
+        connection.close()
+    except Exception:
+        logger.exception("connection not closed")
+
+
+def _sleep(seconds: float) -> None:
+    threading.Event().wait(seconds)  # a signal's handler runs at once, and raises
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the first one is enough
+    raise Stopped
