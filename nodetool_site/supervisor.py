@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from storagecache.environment import ConfigurationError, Environment
+from storagecache.environment import PROJECT_FOLDER, ConfigurationError, Environment
 
 logger = logging.getLogger(__name__)
 
@@ -191,13 +191,25 @@ def guarded(run: Callable[[], None]) -> int:
     return 0
 
 
+def prepare() -> None:
+    """Bring the catalog up to date and make the first admin, before anything serves it.
+
+    Raises:
+        StartError: it cannot be; the command has said why.
+    """
+    command = (sys.executable, "manage.py", "prepare")
+    if subprocess.run(command, cwd=PROJECT_FOLDER, stdin=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 (ours)
+        raise StartError("the catalog is not ready; see the lines above")
+
+
 def serve() -> None:
     """Run the service as the environment describes it."""
     environment = Environment.current()
     logging.basicConfig(level=environment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise_open_files_limit()
     check_port(environment.host, environment.port)
-    logger.info("serving on %s", environment.base_url)
+    prepare()
+    logger.info("serving on http://%s:%d", environment.host, environment.port)
     Supervisor(programs()).run()
 
 
