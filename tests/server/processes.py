@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,17 +35,20 @@ def variables(folder: Path, port: int) -> dict[str, str]:
 
 @contextmanager
 def running(folder: Path, port: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run python with `arguments`; what is left of its tree is killed after the block."""
+    """Run python with `arguments` as the leader of a process group; what is left of the group is killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=PROJECT, env=variables(folder, port), stderr=subprocess.PIPE, text=True
+        [sys.executable, *arguments],
+        cwd=PROJECT,
+        env=variables(folder, port),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    seen = {process.pid}
     try:
         yield process
-        seen |= set(descendants(process.pid))
     finally:
-        for member in seen | set(descendants(process.pid)):
-            kill(member)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
