@@ -66,7 +66,6 @@ def service(folder: Path, *, command: list[str] | None = None) -> Iterator[Serve
     port = free_port()
     variables = _variables(folder, port)
     if command is None:
-        _prepare(variables, folder)
         command = [sys.executable, "-m", "nodetool_site.supervisor"]
     command = [part.replace("{port}", str(port)) for part in command]
     with _running("service", command, port, folder=folder, variables=variables) as server:
@@ -77,14 +76,6 @@ def _variables(folder: Path, port: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH") if name in os.environ}
     own = {"HOME": str(folder), "NODETOOL_CONFIG_DIR": str(folder / "config"), "ENV": "development"}
     return kept | own | {"PORT": str(port), "LOG_LEVEL": "WARNING", "ADMIN_PASSWORD": secrets.token_urlsafe(12)}
-
-
-def _prepare(variables: Mapping[str, str], folder: Path) -> None:
-    """Migrate and make the first user, as `make run` does."""
-    with (folder / "prepare.log").open("wb") as log:
-        for name in ("migrate", "ensure_admin"):
-            command = [sys.executable, "manage.py", name]
-            subprocess.run(command, env=variables, cwd=PROJECT, stdout=log, stderr=log, check=True)
 
 
 @contextmanager
