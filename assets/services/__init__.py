@@ -1,8 +1,9 @@
 """The only writer of the catalog and of the buckets. Views, commands and the admin call these functions."""
 
 from assets.services.deletion import delete_assets, delete_at
+from assets.services.objects import storage_of
 from assets.services.purging import PurgeReport, purge
-from assets.services.reading import find_asset_at, open_asset, storage_for
+from assets.services.reading import Located, find_asset_at, locate, nothing_at, open_asset, open_object, storage_for
 from assets.services.sections import release_connection
 from assets.services.uploads import (
     AssetDetails,
@@ -16,6 +17,7 @@ from assets.services.uploads import (
 
 __all__ = [
     "AssetDetails",
+    "Located",
     "Precondition",
     "PurgeReport",
     "Stored",
@@ -23,11 +25,15 @@ __all__ = [
     "delete_assets",
     "delete_at",
     "find_asset_at",
+    "locate",
+    "nothing_at",
     "open_asset",
+    "open_object",
     "purge",
     "put_content",
     "put_staged",
     "release_connection",
     "replace_content",
     "storage_for",
+    "storage_of",
 ]

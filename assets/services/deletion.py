@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from assets.models import Asset
 from assets.services.objects import drop_references, lock_objects
+from assets.services.reading import nothing_at
 from assets.services.sections import write_section
 from assets.services.uploads import Precondition
-from storagecache.errors import ObjectNotFoundError
 
 
 def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lambda current: None) -> None:
@@ -25,7 +25,7 @@ def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lam
         found = Asset.objects.at(bucket, key).alive(timezone.now()).filter(owner_id=owner_id)
         asset = found.select_related("object").select_for_update(of=("self",)).first()
         if asset is None or asset.object is None:
-            raise ObjectNotFoundError(f"Nothing at {bucket}/{key}.")
+            raise nothing_at(bucket, key)
         check(asset)
         _remove([asset])
 

@@ -6,7 +6,7 @@ The row comes before the bytes and goes after them, so whenever the process dies
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import IO, Final, cast
+from typing import IO, Final, Protocol, cast
 from uuid import UUID
 
 from django.core.files.base import File
@@ -26,17 +26,37 @@ SHARED_ALIASES: Final = frozenset({"assets"})  # temp objects are never shared
 _HEARTBEAT: Final = timedelta(minutes=1)
 
 
-def storage_of(stored: StoredObject) -> Storage:
+class Placed(Protocol):
+    """Anything that says where bytes lie, as the catalog recorded it."""
+
+    @property
+    def storage(self) -> str:
+        """The storage alias."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """The S3 bucket or folder name."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The object's key in that bucket."""
+        ...
+
+
+def storage_of(stored: Placed) -> Storage:
     """Give the storage that holds an object.
 
     Raises:
         BackendUnavailableError: the catalog recorded a bucket that is not configured now.
     """
     storage = storages[stored.storage]
-    if bucket_of(storage) != stored.bucket:
+    current = bucket_of(storage)
+    if current != stored.bucket:
         raise BackendUnavailableError(
-            f"{stored} was stored in the bucket {stored.bucket!r}, but {stored.storage!r} is {bucket_of(storage)!r} "
-            "now. Configure the recorded bucket, or move the objects."
+            f"{stored.bucket}/{stored.key} was stored in the bucket {stored.bucket!r}, but {stored.storage!r} is "
+            f"{current!r} now. Configure the recorded bucket, or move the objects."
         )
     return storage
 

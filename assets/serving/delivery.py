@@ -15,6 +15,15 @@ BLOCK: Final = 64 << 10  # bytes; each of hundreds of slow readers holds one
 OpenPart = Callable[[int, int], BinaryIO]  # start, length -> a stream to close
 
 
+class BlockResponse(StreamingHttpResponse):
+    """A response whose blocks go to the server as they are, past Django's conversions."""
+
+    blocks: Blocks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.blocks
+
+
 class Blocks:
     """The bytes of one stream, block by block, never more than `length`; closes the stream at its end."""
 
@@ -70,7 +79,10 @@ def _run(plan: Plan, open_part: OpenPart) -> HttpResponseBase:
     part = plan.parts[0]
     if not part.length:
         return HttpResponse(status=plan.status)
-    return StreamingHttpResponse(Blocks(open_part(part.start, part.length), part.length), status=plan.status)
+    blocks = Blocks(open_part(part.start, part.length), part.length)
+    response = BlockResponse(blocks, status=plan.status)
+    response.blocks = blocks
+    return response
 
 
 def _multipart(plan: Plan, open_part: OpenPart) -> Iterator[bytes]:

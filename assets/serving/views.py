@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import BinaryIO, Final
+from typing import Final
 from urllib.parse import quote
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
@@ -15,13 +15,15 @@ from django.views.decorators.csrf import csrf_exempt
 from assets.access import reader_id, writer
 from assets.models import Asset
 from assets.services import (
+    Located,
     Precondition,
     delete_at,
-    find_asset_at,
-    open_asset,
+    locate,
+    nothing_at,
+    open_object,
     put_content,
     release_connection,
-    storage_for,
+    storage_of,
 )
 from assets.serving.delivery import respond
 from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get, response_overrides
@@ -50,12 +52,12 @@ class StorageView(View):
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
         bucket, key = address(request)
-        asset = find_asset_at(bucket, key)
+        located = locate(bucket, key)
         try:
-            return _answer(request, asset)
+            return _answer(request, located)
         except ObjectNotFoundError:
             # Replaced and purged between the SELECT and the open, perhaps: look once more.
-            return _answer(request, find_asset_at(bucket, key))
+            return _answer(request, locate(bucket, key))
 
     head = get
 
@@ -74,7 +76,7 @@ class StorageView(View):
             expires_in=expires_in(request, bucket),
             check=_precondition(request),
         )
-        return _stored(request, stored.asset, status=201 if stored.created else 200)
+        return _stored(stored.asset, status=201 if stored.created else 200)
 
     def delete(self, request: HttpRequest) -> HttpResponse:
         """Delete the object for good."""
@@ -97,60 +99,52 @@ def address(request: HttpRequest) -> tuple[str, str]:
     raise ObjectNotFoundError("Not found.")
 
 
-def _answer(request: HttpRequest, asset: Asset) -> HttpResponseBase:
-    cache_control, vary = _readable(request, asset)
+def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
+    cache_control, vary = _readable(request, located)
     release_connection()
-    served, conditions = _served(asset), Conditions.from_environ(request.META)
     download = request.GET.get("download") == "1"
     plan = plan_get(
         request.method or "GET",
-        conditions,
-        served,
+        Conditions.from_environ(request.META),
+        _served(located),
         now=int(time.time()),
         cache_control=cache_control,
         vary=vary,
         download=download,
     )
-    redirect = _redirect(request, asset, plan, download=download)
-    return redirect or respond(plan, functools.partial(_open, asset), is_head=request.method == "HEAD")
+    redirect = _redirect(request, located, plan, download=download)
+    return redirect or respond(plan, functools.partial(open_object, located), is_head=request.method == "HEAD")
 
 
-def _readable(request: HttpRequest, asset: Asset) -> tuple[str, str]:
+def _readable(request: HttpRequest, located: Located) -> tuple[str, str]:
     """Give Cache-Control and Vary for this reader; who may not read learns no more than of an absent key."""
-    if asset.is_public:
+    if located.is_public:
         return "public, no-cache", ""
-    if reader_id(request) != asset.owner_id:
-        raise ObjectNotFoundError(f"Nothing at {asset.bucket}/{asset.key}.")
+    if reader_id(request) != located.owner_id:
+        raise nothing_at(*address(request))
     return "private, no-cache", "Cookie, Authorization"
 
 
-def _served(asset: Asset) -> ServedObject:
-    assert asset.object is not None
-    assert asset.content_changed_at is not None
+def _served(located: Located) -> ServedObject:
     return ServedObject(
-        size=asset.object.size,
-        etag=asset.object.etag,
-        content_type=asset.content_type,
-        modified_at=int(asset.content_changed_at.timestamp()),
-        name=asset.name,
+        size=located.size,
+        etag=located.etag,
+        content_type=located.content_type,
+        modified_at=int(located.changed_at.timestamp()),
+        name=located.name,
     )
 
 
-def _open(asset: Asset, start: int, length: int) -> BinaryIO:
-    return open_asset(asset, start=start, length=length)
-
-
-def _redirect(request: HttpRequest, asset: Asset, plan: Plan, *, download: bool) -> HttpResponse | None:
+def _redirect(request: HttpRequest, located: Located, plan: Plan, *, download: bool) -> HttpResponse | None:
     """Send a plain GET to the bucket itself, when it can answer."""
     if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
         return None
-    storage = storage_for(asset)
+    storage = storage_of(located)
     if not isinstance(storage, UrlSigner) or any(name in request.META for name in _NOT_FOR_S3):
         return None
-    assert asset.object is not None
-    content_type, disposition = response_overrides(_served(asset), download=download)
+    content_type, disposition = response_overrides(_served(located), download=download)
     url = storage.presigned_url(
-        asset.object.key, expires_in=SIGNED_URL_LIFE, content_type=content_type, disposition=disposition
+        located.key, expires_in=SIGNED_URL_LIFE, content_type=content_type, disposition=disposition
     )
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "private, no-store"
@@ -162,21 +156,20 @@ def _precondition(request: HttpRequest) -> Precondition:
     conditions = Conditions.from_environ(request.META)
 
     def check(current: Asset | None) -> None:
-        served = _served(current) if current is not None else None
         check_write(
             request.method or "PUT",
             conditions,
-            etag=served.etag if served else None,
-            modified_at=served.modified_at if served else None,
+            etag=current.object.etag if current and current.object else None,
+            modified_at=int(current.content_changed_at.timestamp()) if current and current.content_changed_at else None,
             now=int(time.time()),
         )
 
     return check
 
 
-def _stored(request: HttpRequest, asset: Asset, *, status: int) -> HttpResponse:
-    served = _served(asset)
-    address = f"/storage/{asset.bucket}/{quote(asset.key or '')}"
+def _stored(asset: Asset, *, status: int) -> HttpResponse:
+    etag = asset.object.etag if asset.object else ""
+    location = f"/storage/{asset.bucket}/{quote(asset.key or '')}"
     return JsonResponse(
         {
             "id": asset.pk.hex,
@@ -184,8 +177,8 @@ def _stored(request: HttpRequest, asset: Asset, *, status: int) -> HttpResponse:
             "key": asset.key,
             "size": asset.size,
             "content_type": asset.content_type,
-            "etag": served.etag,
+            "etag": etag,
         },
         status=status,
-        headers={"ETag": served.etag, "Location": address, "Cache-Control": "no-store"},
+        headers={"ETag": etag, "Location": location, "Cache-Control": "no-store"},
     )
