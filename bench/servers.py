@@ -65,8 +65,7 @@ def service(folder: Path, *, command: list[str] | None = None) -> Iterator[Serve
     """Run our service with its data in `folder`; `command` (with {port} in it) runs another server instead."""
     port = free_port()
     variables = _variables(folder, port)
-    if command is None:
-        command = [sys.executable, "-m", "nodetool_site.supervisor"]
+    command = command or [sys.executable, "-m", "nodetool_site.supervisor"]
     command = [part.replace("{port}", str(port)) for part in command]
     with _running("service", command, port, folder=folder, variables=variables) as server:
         yield server

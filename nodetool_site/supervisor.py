@@ -1,7 +1,7 @@
 """`python -m nodetool_site.supervisor`: starts web and worker, restarts what dies, and ends them with itself.
 
-Here are processes, signals and the port. What is served lives in `nodetool_site.web`, the background work in
-`nodetool_site.worker`. All stay in the supervisor's process group, so that a terminal's Ctrl-C reaches them too.
+Here are processes, signals and the port. What is served lives in `nodetool_site.web`; `prepare`, which runs first, and
+`worker` are management commands. All stay in the supervisor's process group: a terminal's Ctrl-C reaches them too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from storagecache.environment import PROJECT_FOLDER, ConfigurationError, Environment
+from storagecache.environment import ConfigurationError, Environment
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +177,26 @@ def _explain(error: OSError, host: str, port: int) -> str:
 
 def programs() -> tuple[Program, ...]:
     """Give the programs of the service; each learns the supervisor's id, to end with it."""
-    parent = str(os.getpid())
-    return tuple(Program(name, (sys.executable, "-m", f"nodetool_site.{name}", parent)) for name in ("web", "worker"))
+    return (_module("web", "web"), _module("worker", "command", "worker"))
+
+
+def preparation() -> Program:
+    """Give what must have succeeded before anything serves: migrations and the first admin."""
+    return _module("prepare", "command", "prepare")
+
+
+def prepare(program: Program) -> None:
+    """Run a program to its end.
+
+    Raises:
+        StartError: it failed, having said why.
+    """
+    if subprocess.run(program.command, stdin=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 (our own)
+        raise StartError(f"{program.name} failed, so nothing is served; see the lines above")
+
+
+def _module(name: str, module: str, *arguments: str) -> Program:
+    return Program(name, (sys.executable, "-m", f"nodetool_site.{module}", str(os.getpid()), *arguments))
 
 
 def guarded(run: Callable[[], None]) -> int:
@@ -191,24 +209,14 @@ def guarded(run: Callable[[], None]) -> int:
     return 0
 
 
-def prepare() -> None:
-    """Bring the catalog up to date and make the first admin, before anything serves it.
-
-    Raises:
-        StartError: it cannot be; the command has said why.
-    """
-    command = (sys.executable, "manage.py", "prepare")
-    if subprocess.run(command, cwd=PROJECT_FOLDER, stdin=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 (ours)
-        raise StartError("the catalog is not ready; see the lines above")
-
-
 def serve() -> None:
     """Run the service as the environment describes it."""
     environment = Environment.current()
     logging.basicConfig(level=environment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise_open_files_limit()
     check_port(environment.host, environment.port)
-    prepare()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the children are up, Ctrl-C ends without a traceback
+    prepare(preparation())
     logger.info("serving on http://%s:%d", environment.host, environment.port)
     Supervisor(programs()).run()
 

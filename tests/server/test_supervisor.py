@@ -24,9 +24,8 @@ SERVICE = """
 import os, sys
 from nodetool_site import supervisor
 wait = "import sys, time; from nodetool_site.lifeline import die_with; die_with(int(sys.argv[1])); time.sleep(600)"
-parent = str(os.getpid())
-web = supervisor.Program("web", (sys.executable, "-m", "nodetool_site.web", parent))
-worker = supervisor.Program("worker", (sys.executable, "-c", wait, parent))
+worker = supervisor.Program("worker", (sys.executable, "-c", wait, str(os.getpid())))
+web = supervisor.programs()[0]
 supervisor.programs = lambda: (web, worker)
 sys.exit(supervisor.guarded(supervisor.serve))
 """
@@ -130,6 +129,12 @@ def test_supervisor_program_that_keeps_failing_ends_with_status_1(tmp_path: Path
     assert process.returncode == 1
     assert "web ended 5 times right after its start" in text
     assert "Traceback" not in text
+
+
+def test_prepare_that_fails_serves_nothing_and_says_so() -> None:
+    program = supervisor.Program("prepare", (sys.executable, "-c", "raise SystemExit(2)"))
+    with pytest.raises(supervisor.StartError, match="prepare failed"):
+        supervisor.prepare(program)
 
 
 def test_supervisor_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
