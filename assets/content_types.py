@@ -53,16 +53,20 @@ _FAMILIES: Final = {
         "png": "image/png image/apng image/vnd.mozilla.apng",
         "gif": "image/gif",
         "webp": "image/webp",
-        "heif": "image/heic image/heif image/heic-sequence image/heif-sequence",
-        "avif": "image/avif",
+        "heif": "image/heic image/heif image/heic-sequence image/heif-sequence image/avif image/avif-sequence",
         "bmp": "image/bmp image/x-ms-bmp image/x-bmp",
         "ico": "image/x-icon image/vnd.microsoft.icon",
         "tiff": "image/tiff",
         "svg": "image/svg+xml",
-        "pdf": "application/pdf",
+        "pdf": "application/pdf application/x-pdf",
     }.items()
     for name in names.split()
 }
+_BRANDS: Final = {  # by the first letters: ISO 23008-12 10, AVIF 6, and Apple's
+    b"avi": "image/avif", b"hei": "image/heic", b"hev": "image/heic", b"mif1": "image/heif", b"msf1": "image/heif",
+    b"M4A": "audio/mp4", b"qt": "video/quicktime",
+}  # fmt: skip
+_RIFF_FORMS: Final = {b"WAVE": "audio/wav", b"AVI ": "video/avi", b"WEBP": "image/webp"}
 _EXTENSIONS: Final = {
     "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp", "image/avif": "avif",
     "image/svg+xml": "svg", "image/bmp": "bmp", "image/tiff": "tiff", "image/heic": "heic", "audio/mpeg": "mp3",
@@ -126,24 +130,39 @@ def _contradicts(content_type: str, head: bytes) -> bool:
 
 def _sniff(head: bytes) -> list[str]:
     """Give the types these first bytes may be, best first."""
-    found = _by_structure(head)
+    known = _by_structure(head)
+    if known:
+        return [known]
     try:
         matches = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
-        return found
-    return found + [match.mime_type for match in matches if match.mime_type]
+        return []
+    return [match.mime_type for match in matches if match.mime_type]
 
 
-def _by_structure(head: bytes) -> list[str]:
-    """Know containers by their structure where lists of signatures have holes.
+def _by_structure(head: bytes) -> str:
+    """Know containers by their structure where lists of signatures have holes, or take one for another.
 
-    ISO 14496-12 4.3: a file starts with an `ftyp` box of any brand; ISO 11172-3 2.4.1.3: an audio frame starts
-    with 11 or more set bits.
+    ISO 14496-12 4.3: a file starts with an `ftyp` box of any brand. RIFF names its form behind its length.
     """
-    if head[4:8] == b"ftyp" and not head[8:12].startswith((b"avi", b"hei", b"mif1", b"msf1", b"hev")):
-        return ["video/mp4"]
-    if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 | head[1] & 0x10:
-        return ["audio/mpeg"] if head[:3] != b"\xff\xd8\xff" else []
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return ["audio/wav"]
-    return ["image/svg+xml"] if b"<svg" in head[:1024].lower() and b"<html" not in head.lower() else []
+    if head[4:8] == b"ftyp":
+        return next((kind for brand, kind in _BRANDS.items() if head[8:12].startswith(brand)), "video/mp4")
+    if head[:4] == b"RIFF":
+        return _RIFF_FORMS.get(head[8:12], OCTET_STREAM)
+    if _is_audio_frame(head):
+        return "audio/mpeg"
+    return "image/svg+xml" if b"<svg" in head[:1024].lower() and b"<html" not in head.lower() else ""
+
+
+def _is_audio_frame(head: bytes) -> bool:
+    """Tell whether an MPEG audio or AAC frame starts here: 11 set bits, then fields that are not all free.
+
+    ISO 11172-3 2.4.1.3: bit rate 15 and sampling rate 3 are forbidden; layer I is no longer met, and with it goes
+    FF FE, the byte order mark of UTF-16. ISO 13818-7 6.2 (ADTS): layer 0 and 12 set bits.
+    """
+    if len(head) < 4 or head[0] != 0xFF or head[:3] == b"\xff\xd8\xff":
+        return False
+    layer = head[1] >> 1 & 0b11
+    if layer == 0:
+        return head[1] & 0xF0 == 0xF0 and head[2] >> 2 & 0b1111 < 13
+    return head[1] & 0xE0 == 0xE0 and layer != 0b11 and head[2] >> 4 != 0xF and head[2] >> 2 & 0b11 != 0b11

@@ -90,7 +90,8 @@ class StoredObject(models.Model):
         indexes = [
             models.Index(fields=["sha256", "size"], name="object_digest"),
             models.Index(fields=["referenced_at", "id"], condition=Q(state="ready"), name="object_referenced"),
-            models.Index(fields=["state_changed_at", "id"], condition=~Q(state="ready"), name="object_unfinished"),
+            models.Index(fields=["id"], condition=Q(state="pending"), name="object_pending"),
+            models.Index(fields=["id"], condition=Q(state="deleting"), name="object_deleting"),
         ]
 
     def __str__(self) -> str:

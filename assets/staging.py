@@ -80,6 +80,7 @@ def stage_stream(
         writer.take(source)
         writer.compare(expected)
         with os.fdopen(os.dup(descriptor), "rb") as stream:
+            stream.seek(0)
             yield StagedFile(
                 stream=stream,
                 path=path,

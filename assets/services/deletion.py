@@ -10,7 +10,7 @@ from django.utils import timezone
 from assets.models import Asset
 from assets.services.objects import drop_references, lock_objects
 from assets.services.reading import nothing_at
-from assets.services.sections import write_section
+from assets.services.sections import release_connection, write_section
 from assets.services.uploads import Precondition
 
 
@@ -22,12 +22,14 @@ def delete_at(owner_id: int, bucket: str, key: str, *, check: Precondition = lam
         PreconditionFailedError: from `check`, judged under the row's lock.
     """
     with write_section():
-        found = Asset.objects.at(bucket, key).alive(timezone.now()).filter(owner_id=owner_id)
-        asset = found.select_related("object").select_for_update(of=("self",)).first()
-        if asset is None or asset.object is None:
+        live = Asset.objects.at(bucket, key).alive(timezone.now()).filter(owner_id=owner_id)
+        asset = next(iter(live.select_for_update()[:1]), None)
+        if asset is None or asset.object_id is None:
             raise nothing_at(bucket, key)
+        asset.object = lock_objects(asset.object_id)[asset.object_id]
         check(asset)
         _remove([asset])
+    release_connection()
 
 
 def delete_assets(asset_ids: Iterable[UUID], *, owner_id: int | None = None) -> list[UUID]:
@@ -37,12 +39,13 @@ def delete_assets(asset_ids: Iterable[UUID], *, owner_id: int | None = None) -> 
         if owner_id is not None:
             found = found.filter(owner_id=owner_id)
         assets = list(found.order_by("pk").select_for_update())
+        lock_objects(*(asset.object_id for asset in assets))
         _remove(assets)
+    release_connection()
     return [asset.pk for asset in assets]
 
 
 def _remove(assets: list[Asset]) -> None:
-    object_ids = [asset.object_id for asset in assets]
-    lock_objects(*object_ids)
+    """Remove locked assets whose objects are locked too."""
     Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
-    drop_references(*object_ids)
+    drop_references(*(asset.object_id for asset in assets))

@@ -5,13 +5,14 @@ The row comes before the bytes and goes after them, so whenever the process dies
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import IO, Final, Protocol, cast
 from uuid import UUID
 
 from django.core.files.base import File
-from django.core.files.storage import Storage, storages
-from django.db import models, transaction
+from django.core.files.storage import InvalidStorageError, Storage, storages
+from django.db import models
 from django.utils import timezone
 
 from assets.content_types import object_extension
@@ -19,11 +20,14 @@ from assets.ids import new_id
 from assets.models import StoredObject
 from assets.services.sections import release_connection, write_section
 from assets.staging import StagedFile
-from storagecache.errors import BackendUnavailableError, ObjectNotFoundError
+from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError
 from storagecache.keys import new_object_key
+
+logger = logging.getLogger(__name__)
 
 SHARED_ALIASES: Final = frozenset({"assets"})  # temp objects are never shared
 _HEARTBEAT: Final = timedelta(minutes=1)
+_GIVEN_UP: Final = "The upload was given up before it ended. Send it again."
 
 
 class Placed(Protocol):
@@ -49,14 +53,18 @@ def storage_of(stored: Placed) -> Storage:
     """Give the storage that holds an object.
 
     Raises:
-        BackendUnavailableError: the catalog recorded a bucket that is not configured now.
+        BackendUnavailableError: the catalog recorded a storage or a bucket that is not configured now.
     """
-    storage = storages[stored.storage]
+    place = f"{stored.bucket}/{stored.key}"
+    try:
+        storage = storages[stored.storage]
+    except InvalidStorageError as error:
+        raise BackendUnavailableError(f"{place} is in the storage {stored.storage!r}, which is not set up.") from error
     current = bucket_of(storage)
     if current != stored.bucket:
         raise BackendUnavailableError(
-            f"{stored.bucket}/{stored.key} was stored in the bucket {stored.bucket!r}, but {stored.storage!r} is "
-            f"{current!r} now. Configure the recorded bucket, or move the objects."
+            f"{place} was stored in the bucket {stored.bucket!r}, but {stored.storage!r} is {current!r} now. "
+            "Configure the recorded bucket, or move the objects."
         )
     return storage
 
@@ -82,22 +90,48 @@ class ObjectContent(File):  # type: ignore[type-arg]
         return self._descriptor
 
     def on_upload_started(self, upload_id: str) -> None:
-        """Record the multipart upload, so that purge can abort it after a crash."""
+        """Record the multipart upload, so that purge can abort it after a crash.
+
+        Raises:
+            UploadGivenUpError: purge took it for abandoned.
+        """
         self._update(upload_id=upload_id)
 
     def on_progress(self) -> None:
-        """Keep a long transfer from looking abandoned."""
-        if timezone.now() >= self._refresh_at:
-            self._refresh_at = timezone.now() + _HEARTBEAT
+        """Keep a long transfer from looking abandoned.
+
+        Raises:
+            UploadGivenUpError: it did look abandoned.
+        """
+        if timezone.now() < self._refresh_at:
+            return
+        try:
             self._update()
+        except UploadGivenUpError:
+            raise
+        except BackendUnavailableError as error:
+            # The transfer need not end because the catalog is busy: the next part asks again.
+            logger.warning("upload not refreshed object=%s reason=%s", self._object_id, error)
+            return
+        self._refresh_at = timezone.now() + _HEARTBEAT
 
     def _update(self, **fields: str) -> None:
         with write_section():
-            _pending(self._object_id).update(state_changed_at=timezone.now(), **fields)
+            alive = _pending(self._object_id).update(state_changed_at=timezone.now(), **fields)
         release_connection()
+        if not alive:
+            raise UploadGivenUpError(_GIVEN_UP)
 
 
-def store_object(staged: StagedFile, alias: str) -> UUID:
+class UploadGivenUpError(BackendUnavailableError):
+    """The object is not pending any more: purge took its upload for abandoned."""
+
+
+class ObjectCollectedError(BackendUnavailableError):
+    """The object that was to be shared is being collected: store the bytes anew."""
+
+
+def store_object(staged: StagedFile, alias: str) -> StoredObject:
     """Put staged bytes into a bucket as a new pending object; costs one INSERT and one save.
 
     Raises:
@@ -107,68 +141,77 @@ def store_object(staged: StagedFile, alias: str) -> UUID:
     object_id = new_id()
     key = new_object_key(object_id, object_extension(staged.content_type), prefix=getattr(storage, "object_prefix", ""))
     now = timezone.now()
+    stored = StoredObject(
+        id=object_id, storage=alias, bucket=bucket_of(storage), key=key, size=staged.size, sha256=staged.sha256,
+        content_type=staged.content_type, state_changed_at=now, referenced_at=now, created_at=now,
+    )  # fmt: skip
     with write_section():
-        StoredObject.objects.create(
-            id=object_id, storage=alias, bucket=bucket_of(storage), key=key, size=staged.size, sha256=staged.sha256,
-            content_type=staged.content_type, state_changed_at=now, referenced_at=now, created_at=now,
-        )  # fmt: skip
+        stored.save(force_insert=True)
     release_connection()
     staged.stream.seek(0)
     storage.save(key, ObjectContent(staged, object_id))
-    return object_id
+    return stored
 
 
-def find_twin(staged: StagedFile, alias: str, owner_id: int) -> UUID | None:
+def discard_object(stored: StoredObject) -> None:
+    """Delete the bytes of an upload that was given up: its row may be gone, then nobody else knows of them."""
+    try:
+        storage_of(stored).delete(stored.key)
+    except StorageError as error:
+        logger.warning("object left behind bucket=%s key=%s reason=%s", stored.bucket, stored.key, error)
+
+
+def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | None:
     """Find a ready object of this owner with the same bytes, whose bytes are really there."""
     if alias not in SHARED_ALIASES:
         return None
-    twin = StoredObject.objects.filter(
+    twins = StoredObject.objects.filter(
         storage=alias, bucket=bucket_of(storages[alias]), sha256=staged.sha256, size=staged.size,
         state=StoredObject.State.READY, assets__owner_id=owner_id,
-    ).first()  # fmt: skip
+    )[:1]  # fmt: skip
+    twin = next(iter(twins), None)
     release_connection()
     if twin is None:
         return None
     try:
-        return twin.id if storages[alias].size(twin.key) == twin.size else None
+        return twin if storages[alias].size(twin.key) == twin.size else None
     except (ObjectNotFoundError, BackendUnavailableError):
         return None  # a lost twin must not swallow new bytes
 
 
-def make_ready(object_id: UUID) -> None:
+def make_ready(stored: StoredObject) -> None:
     """Declare a pending object whole, inside the section that refers to it.
 
     Raises:
-        BackendUnavailableError: purge took it for abandoned.
+        UploadGivenUpError: purge took it for abandoned.
     """
     now = timezone.now()
-    made = _pending(object_id).update(
+    made = _pending(stored.id).update(
         state=StoredObject.State.READY, state_changed_at=now, referenced_at=now, deletes_left=1, upload_id=""
     )
     if not made:
-        raise BackendUnavailableError("The upload was given up before it ended. Send it again.")
+        raise UploadGivenUpError(_GIVEN_UP)
 
 
-class ObjectCollectedError(BackendUnavailableError):
-    """The object that was to be shared is being collected: store the bytes anew."""
-
-
-def take_reference(object_id: UUID) -> None:
+def take_reference(stored: StoredObject) -> None:
     """Note that a row is about to refer to a ready object.
 
     Raises:
         ObjectCollectedError: it is not ready any more.
     """
-    ready = StoredObject.objects.filter(id=object_id, state=StoredObject.State.READY)
+    ready = StoredObject.objects.filter(id=stored.id, state=StoredObject.State.READY)
     if not ready.update(referenced_at=timezone.now()):
         raise ObjectCollectedError("The object is being collected.")
 
 
-def lock_objects(*object_ids: UUID | None) -> None:
-    """Lock objects in the order of their ids, so that two sections that swap a pair do not wait for each other."""
-    chosen = StoredObject.objects.filter(id__in=[i for i in object_ids if i])
-    if transaction.get_connection().features.has_select_for_update:
-        list(chosen.order_by("id").select_for_update().values_list("id"))
+def lock_objects(*object_ids: UUID | None) -> dict[UUID, StoredObject]:
+    """Read and lock objects in the order of their ids, so that two sections that swap a pair do not wait in a ring.
+
+    What a SELECT joins is read before its lock is got: PostgreSQL gives a row that waited the joined rows of the
+    older snapshot, or none. So a row that was waited for is read again, here, behind its lock.
+    """
+    chosen = StoredObject.objects.filter(id__in={i for i in object_ids if i}).order_by("id")
+    return {stored.id: stored for stored in chosen.select_for_update(no_key=True)}
 
 
 def drop_references(*object_ids: UUID | None) -> None:

@@ -22,16 +22,18 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from assets.models import Asset, StoredObject
-from assets.services.objects import drop_references, storage_of
-from assets.services.sections import release_connection, write_section
+from assets.services.objects import drop_references, lock_objects, storage_of
+from assets.services.sections import catalog_errors, release_connection, write_section
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
+from storagecache.storages.durable import STAGED_PREFIX
 
 logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Asset, StoredObject)
 BATCH: Final = 1000  # objects; what S3 deletes in one call
+_FAILURES: Final = 100  # told in a report
 State = StoredObject.State
 
 
@@ -50,9 +52,14 @@ class PurgeReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limits:
     now: datetime
-    cutoff: datetime  # leftovers older than this go
+    grace: timedelta
     batch: int
     limit: int | None
+
+    @property
+    def cutoff(self) -> datetime:
+        """The time before which leftovers must have been left."""
+        return self.now - self.grace
 
     def room(self, done: int) -> int:
         """Tell how many more objects this batch may take."""
@@ -69,48 +76,61 @@ def purge(
 ) -> PurgeReport:
     """Collect everything collectable; `progress` hears how many objects went with each batch.
 
-    `grace` is by default GRACE_TIME. Temp that has not expired is never touched. `limit` bounds the objects.
-    An object that cannot be deleted now stays for the next purge and is named among the failures.
+    `grace` is by default GRACE_TIME. Temp that has not expired is never touched. `limit` bounds the objects, `batch`
+    (at most 1000) those of one step. An object that cannot be deleted now stays for the next purge and is named among
+    the failures, of which the first hundred are told.
 
     Raises:
+        ValueError: a batch below 1, or a negative grace or limit.
         BackendUnavailableError: the catalog does not answer.
     """
     grace = timedelta(seconds=Environment.current().grace_time) if grace is None else grace
-    now = timezone.now()
-    limits = _Limits(now=now, cutoff=now - grace, batch=batch, limit=limit)
-    return count_collectable(limits) if dry_run else _collect(limits, progress)
+    if batch < 1 or grace < timedelta(0) or (limit or 0) < 0:
+        raise ValueError("A batch is 1 or more, a grace time and a limit are 0 or more.")
+    limits = _Limits(now=timezone.now(), grace=grace, batch=min(batch, BATCH), limit=limit)
+    with catalog_errors():
+        report = _count(limits) if dry_run else _collect(limits, progress)
+    release_connection()
+    return report
 
 
-def count_collectable(limits: _Limits) -> PurgeReport:
+def _count(limits: _Limits) -> PurgeReport:
     """Count what a purge would take now, and change nothing."""
     expired = _expired(limits)
-    of_expired = StoredObject.objects.filter(assets__in=expired).aggregate(n=Count("pk", distinct=True), b=Sum("size"))
-    left = _leftovers(limits).aggregate(n=Count("pk"), b=Sum("size"))
-    release_connection()
-    count = of_expired["n"] + left["n"]
+    ended = StoredObject.objects.filter(assets__in=expired.filter(bucket=Asset.Bucket.TEMP))
+    sums = [query.aggregate(n=Count("pk"), b=Sum("size")) for query in (ended, _leftovers(limits))]
+    count = sum(found["n"] for found in sums)
     return PurgeReport(
         objects=count if limits.limit is None else min(count, limits.limit),
-        bytes=(of_expired["b"] or 0) + (left["b"] or 0),
+        bytes=sum(found["b"] or 0 for found in sums),
         expired=expired.count(),
         dry_run=True,
     )
 
 
 def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
-    report = PurgeReport(staged_files=_sweep_staging(limits.cutoff))
+    report = _sweep_staging(limits.cutoff)
     report = replace(report, expired=_end_expired(limits))
     _mark(limits)
-    # A second round takes the objects whose first deletion was just now, when the grace time is zero.
-    for _ in range(2):
-        for gone in _delete_marked(limits, report.objects):
-            progress(gone.objects)
-            report = replace(
-                report,
-                objects=report.objects + gone.objects,
-                bytes=report.bytes + gone.bytes,
-                failures=(report.failures + gone.failures)[:100],
-            )
+    report = _delete_due(report, limits, _due(limits), progress)
+    # When the grace time is zero, objects whose first deletion was just now are due for their second one.
+    again = replace(limits, now=timezone.now())
+    report = _delete_due(report, again, _due(again).filter(deleted_at__gte=limits.now), progress)
     logger.info("purge done objects=%d bytes=%d expired=%d", report.objects, report.bytes, report.expired)
+    return report
+
+
+def _delete_due(
+    report: PurgeReport, limits: _Limits, due: QuerySet[StoredObject], progress: Callable[[int], None]
+) -> PurgeReport:
+    for gone in _delete_batches(due, limits, report.objects):
+        progress(gone.objects)
+        report = replace(
+            report,
+            objects=report.objects + gone.objects,
+            bytes=report.bytes + gone.bytes,
+            failures=(report.failures + gone.failures)[:_FAILURES],
+        )
     return report
 
 
@@ -144,60 +164,78 @@ def _leftovers(limits: _Limits) -> QuerySet[StoredObject]:
 
 
 def _end_expired(limits: _Limits) -> int:
-    """Remove expired assets and mark their objects: nobody may read them since they expired."""
+    """Remove expired assets; their temp objects are marked at once: nobody may read them since they expired."""
     done = 0
     while room := limits.room(done):
         with write_section():
             assets = list(_locked(_expired(limits).order_by("expires_at", "pk"))[:room])
-            Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
-            ended = [asset.object_id for asset in assets if asset.object_id and asset.bucket == Asset.Bucket.TEMP]
-            _mark_objects(StoredObject.objects.filter(state=State.READY).unreferenced(), ended, limits)
-            drop_references(*(asset.object_id for asset in assets if asset.bucket != Asset.Bucket.TEMP))
+            _end(assets, limits)
         done += len(assets)
         if len(assets) < room:
             break
     return done
 
 
+def _end(assets: list[Asset], limits: _Limits) -> None:
+    """Remove locked assets. Objects are locked before they are judged (see `_mark`)."""
+    if not assets:
+        return
+    lock_objects(*(asset.object_id for asset in assets))
+    Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
+    drop_references(*(asset.object_id for asset in assets))
+    ended = [asset.object_id for asset in assets if asset.object_id and asset.bucket == Asset.Bucket.TEMP]
+    _mark_objects(StoredObject.objects.filter(state=State.READY).unreferenced(), ended, limits)
+
+
 def _mark(limits: _Limits) -> None:
     """Mark abandoned and unreferenced objects as being deleted.
 
-    Two statements in one transaction: with one, PostgreSQL judges a row that it waited for with its older
-    snapshot, and deletes an object that got a reference meanwhile.
+    Candidates are read without a lock, for that may take seconds. Then two statements in one transaction: with one,
+    PostgreSQL judges a row that it waited for with its older snapshot, and deletes an object that got a reference
+    meanwhile.
     """
     for collectable in (_abandoned, _unreferenced):
         marked = 0
-        while room := limits.room(marked):
+        for ids in _candidates(collectable(limits), limits):
             with write_section():
-                ids = list(_locked(collectable(limits).order_by("pk")).values_list("pk", flat=True)[:room])
-                _mark_objects(collectable(limits), ids, limits)
-            marked += len(ids)
-            if len(ids) < room:
+                locked = _locked(StoredObject.objects.filter(pk__in=ids[: limits.room(marked)]).order_by("pk"))
+                held = list(locked.values_list("pk", flat=True))
+                marked += _mark_objects(collectable(limits), held, limits)
+            if not limits.room(marked):
                 break
 
 
-def _mark_objects(still: QuerySet[StoredObject], ids: list[UUID], limits: _Limits) -> None:
-    still.filter(pk__in=ids).update(state=State.DELETING, state_changed_at=limits.now, deleted_at=None)
+def _candidates(rows: QuerySet[StoredObject], limits: _Limits) -> Iterator[list[UUID]]:
+    """Yield the ids of these objects in batches, one pass over them by keyset."""
+    last = UUID(int=0)
+    while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[: limits.room(0)]):
+        release_connection()
+        last = ids[-1]
+        yield ids
+
+
+def _mark_objects(still: QuerySet[StoredObject], ids: list[UUID], limits: _Limits) -> int:
+    return still.filter(pk__in=ids).update(state=State.DELETING, state_changed_at=limits.now, deleted_at=None)
 
 
 def _locked(rows: QuerySet[Row]) -> QuerySet[Row]:
-    return rows.select_for_update(skip_locked=True, of=("self",))
+    return rows.select_for_update(skip_locked=True)
 
 
 # --- deleting ---------------------------------------------------------------------------------
 
 
-def _delete_marked(limits: _Limits, done: int) -> Iterator[PurgeReport]:
+def _delete_batches(due: QuerySet[StoredObject], limits: _Limits, done: int) -> Iterator[PurgeReport]:
     """Delete the bytes of marked objects, then their rows, batch by batch."""
     last = UUID(int=0)
     while room := limits.room(done):
-        batch = list(_due(limits).filter(pk__gt=last).order_by("pk")[:room])
+        batch = list(due.filter(pk__gt=last).order_by("pk")[:room])
         release_connection()
         if not batch:
             return
         last = batch[-1].pk
         failed = _delete_bytes(batch)
-        gone = _settle([stored.pk for stored in batch if stored.key not in failed])
+        gone = _settle([stored for stored in batch if stored.key not in failed])
         done += gone.objects
         yield replace(gone, failures=tuple(f"{key}: {reason}" for key, reason in failed.items()))
 
@@ -205,51 +243,86 @@ def _delete_marked(limits: _Limits, done: int) -> Iterator[PurgeReport]:
 def _delete_bytes(batch: list[StoredObject]) -> dict[str, str]:
     """Delete the bytes of a batch, a bulk call for each bucket; returns what is still there, by key."""
     failed: dict[str, str] = {}
-    place = lambda stored: (stored.storage, stored.bucket)  # noqa: E731
-    for _, group in groupby(sorted(batch, key=place), key=place):
+    for _, group in groupby(sorted(batch, key=_place), key=_place):
         members = list(group)
         try:
-            failed.update(_delete_group(members))
+            failed |= _delete_group(members)
         except StorageError as error:
             logger.warning("purge skipped bucket=%s reason=%s", members[0].bucket, error)
-            failed.update({stored.key: str(error) for stored in members})
+            failed |= {stored.key: str(error) for stored in members}
     return failed
+
+
+def _place(stored: StoredObject) -> tuple[str, str]:
+    return stored.storage, stored.bucket
 
 
 def _delete_group(members: list[StoredObject]) -> dict[str, str]:
     storage = storage_of(members[0])
-    if isinstance(storage, UploadAborter):
-        for stored in members:
-            if stored.deletes_left > 1:  # it was pending: parts may lie under its key
-                storage.abort_uploads(stored.key)
-    failures = cast("BulkDeleter", storage).delete_many([stored.key for stored in members])
-    return {failure.key: failure.reason for failure in failures}
+    failed = _abort_uploads(storage, members) if isinstance(storage, UploadAborter) else {}
+    keys = [stored.key for stored in members if stored.key not in failed]
+    failures = cast("BulkDeleter", storage).delete_many(keys) if keys else []
+    return failed | {failure.key: failure.reason for failure in failures}
 
 
-def _settle(ids: list[UUID]) -> PurgeReport:
+def _abort_uploads(storage: UploadAborter, members: list[StoredObject]) -> dict[str, str]:
+    """Abort what objects that were pending left in parts; after one failure the rest of them wait for the next purge.
+
+    A server that refuses this (or does not know it) must not keep the other objects of the batch alive.
+    """
+    unfinished = [stored for stored in members if stored.deletes_left > 1]
+    for number, stored in enumerate(unfinished):
+        try:
+            storage.abort_uploads(stored.key)
+        except StorageError as error:
+            logger.warning("purge could not abort bucket=%s key=%s reason=%s", stored.bucket, stored.key, error)
+            return {left.key: str(error) for left in unfinished[number:]}
+    return {}
+
+
+def _settle(deleted: list[StoredObject]) -> PurgeReport:
     """Count a deletion; rows whose last deletion this was go.
 
-    An object that was pending is deleted twice, a grace time apart: a stalled write may land after the first.
+    An object that was pending is deleted twice, a grace time apart: a stalled write may land after the first. Rows are
+    judged by what was read before the deletion, so that two purgers side by side do not count it as two.
     """
+    if not deleted:
+        return PurgeReport()
+    last = [stored.pk for stored in deleted if stored.deletes_left <= 1]
+    first = [stored.pk for stored in deleted if stored.deletes_left > 1]
+    marked = StoredObject.objects.filter(state=State.DELETING)
     with write_section():
-        mine = StoredObject.objects.filter(pk__in=ids, state=State.DELETING)
-        last = dict(_locked(mine.filter(deletes_left__lte=1).order_by("pk")).values_list("pk", "size"))
-        mine.filter(deletes_left__gt=1).update(deletes_left=F("deletes_left") - 1, deleted_at=timezone.now())
-        StoredObject.objects.filter(pk__in=list(last)).delete()
+        gone = dict(_locked(marked.filter(pk__in=last).order_by("pk")).values_list("pk", "size"))
+        StoredObject.objects.filter(pk__in=list(gone)).delete()
+        again = marked.filter(pk__in=first, deletes_left__gt=1)
+        again.update(deletes_left=F("deletes_left") - 1, deleted_at=timezone.now())
     release_connection()
-    return PurgeReport(objects=len(last), bytes=sum(last.values()))
+    return PurgeReport(objects=len(gone), bytes=sum(gone.values()))
 
 
-def _sweep_staging(cutoff: datetime) -> int:
-    """Remove staged files that a dead process left, by their age."""
-    folders = {storage.staging_folder() for storage in map(storages.__getitem__, ("assets", "temp"))
-               if isinstance(storage, FolderStaging)}  # fmt: skip
-    folders.add(str(Environment.current().staging_folder))
-    swept = 0
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-            swept += sum(_sweep(entry, cutoff.timestamp()) for entry in entries)
-    return swept
+# --- the staging folder -----------------------------------------------------------------------
+
+
+def _sweep_staging(cutoff: datetime) -> PurgeReport:
+    """Remove staged files that a dead process left, by their name and age; other files are not ours."""
+    swept, failures = 0, []
+    for place in ("assets", "temp", ""):
+        try:
+            swept += _sweep_folder(_staging_folder(place), cutoff.timestamp())
+        except (StorageError, OSError) as error:
+            failures.append(f"staging folder of {place or 'the service'}: {error}")
+    return PurgeReport(staged_files=swept, failures=tuple(failures))
+
+
+def _staging_folder(alias: str) -> str:
+    storage = storages[alias] if alias else None
+    return storage.staging_folder() if isinstance(storage, FolderStaging) else str(Environment.current().staging_folder)
+
+
+def _sweep_folder(folder: str, before: float) -> int:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return sum(_sweep(entry, before) for entry in entries if entry.name.startswith(STAGED_PREFIX))
+    return 0
 
 
 def _sweep(entry: os.DirEntry[str], before: float) -> bool:

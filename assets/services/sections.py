@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from storagecache.errors import BackendUnavailableError
 from storagecache.sqlite.lock import WriteLock
@@ -24,7 +24,7 @@ def write_section() -> Iterator[None]:
         RuntimeError: called inside a transaction.
     """
     connection = transaction.get_connection()
-    try:
+    with catalog_errors():
         if connection.vendor != "sqlite":
             with transaction.atomic(durable=True):
                 yield
@@ -32,7 +32,18 @@ def write_section() -> Iterator[None]:
         release_connection()  # others may use it while this thread queues
         with _lock_of(str(connection.settings_dict["NAME"])).hold(), transaction.atomic(durable=True):
             yield
-    except OperationalError as error:
+
+
+@contextmanager
+def catalog_errors() -> Iterator[None]:
+    """Translate a database that is busy or gone.
+
+    Raises:
+        BackendUnavailableError
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
         raise BackendUnavailableError("The catalog does not answer. Try again.") from error
 
 

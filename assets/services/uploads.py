@@ -16,9 +16,11 @@ from django.utils import timezone
 
 from assets.content_types import object_extension
 from assets.ids import new_id
-from assets.models import Asset, Derivation, fold_name
+from assets.models import Asset, Derivation, StoredObject, fold_name
 from assets.services.objects import (
     ObjectCollectedError,
+    UploadGivenUpError,
+    discard_object,
     drop_references,
     find_twin,
     lock_objects,
@@ -29,10 +31,12 @@ from assets.services.objects import (
 from assets.services.sections import release_connection, write_section
 from assets.staging import Expected, Source, StagedFile, stage_stream
 from storagecache.environment import Environment
-from storagecache.errors import ObjectExistsError, ObjectNotFoundError
+from storagecache.errors import BackendUnavailableError, ObjectExistsError, ObjectNotFoundError
 from storagecache.keys import validate_key
 
 logger = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 5  # at a key that others create and delete at the same moment
 
 Precondition = Callable[[Asset | None], None]  # given the live asset, if any; raises PreconditionFailedError
 
@@ -82,7 +86,9 @@ def create_asset(
     """
     if key is not None:
         validate_key(key)
-    named = replace(details, name=name, expires_at=details.expires_at or _expiry(bucket, None))
+        _check_early(bucket, key, owner.pk, _must_be_new)
+    release_connection()
+    named = replace(details, name=name)
     with stage_stream(content, storages[bucket], name=name, content_type=content_type) as staged:
         return put_staged(staged, owner=owner, bucket=bucket, key=key, details=named, check=_must_be_new).asset
 
@@ -94,10 +100,11 @@ def replace_content(
 
     Raises:
         ObjectNotFoundError: the asset went away meanwhile.
-        PreconditionFailedError: from `check`.
+        PreconditionFailedError: from `check`, judged before the stream is read and again when the pointer switches.
     """
     if asset.key is None:
         raise ObjectNotFoundError("A folder has no bytes.")
+    _check_early(asset.bucket, asset.key, asset.owner_id, check)
     claimed = content_type or asset.content_type
     target = _Target(owner_id=asset.owner_id, bucket=asset.bucket, key=asset.key, check=check, asset_id=asset.pk)
     with stage_stream(content, storages[asset.bucket], name=asset.name, content_type=claimed) as staged:
@@ -139,11 +146,20 @@ def put_staged(
     details: AssetDetails,
     check: Precondition = lambda current: None,
 ) -> Stored:
-    """Store staged bytes at an address; without a key, at one made from the new asset's id."""
+    """Store staged bytes at an address; without a key, at one made from the new asset's id.
+
+    Temp assets end at `details.expires_at`, and after TEMP_TTL at the latest.
+
+    Raises:
+        ObjectNotFoundError: the folder `details.parent` went away.
+        ObjectExistsError: the key belongs to another owner.
+        PreconditionFailedError: from `check`.
+        InvalidKeyError, StorageFullError, BackendUnavailableError
+    """
     if key is not None:
         validate_key(key)
-    target = _Target(owner_id=owner.pk, bucket=bucket, key=key, check=check, details=details)
-    return _store(staged, target)
+    bounded = replace(details, expires_at=_bounded(bucket, details.expires_at))
+    return _store(staged, _Target(owner_id=owner.pk, bucket=bucket, key=key, check=check, details=bounded))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,18 +174,35 @@ class _Target:
     asset_id: UUID | None = None
 
     def locate(self) -> Asset | None:
-        """Find and lock the asset that is there now, expired or not."""
+        """Find and lock the asset that is there now, expired or not; its object is not joined (see lock_objects)."""
         if self.key is None:
             return None
         found = Asset.objects.at(self.bucket, self.key)
         if self.asset_id is not None:
             found = found.filter(pk=self.asset_id)
-        return found.select_related("object").select_for_update(of=("self",)).first()
+        return next(iter(found.select_for_update()[:1]), None)
+
+    def lock_related(self) -> set[UUID]:
+        """Lock the folder and the sources of a new asset; returns the sources that are still there.
+
+        Raises:
+            ObjectNotFoundError: the folder went away.
+        """
+        parent_id = self.details.parent.pk if self.details.parent else None
+        if not (parent_id or self.details.sources):
+            return set()
+        ids = {*self.details.sources, *([parent_id] if parent_id else [])}
+        wanted = Asset.objects.filter(pk__in=ids, owner_id=self.owner_id)
+        there = set(wanted.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+        if parent_id and parent_id not in there:
+            raise ObjectNotFoundError("The folder was deleted while the upload arrived.")
+        return there & set(self.details.sources)
 
 
 def _check_early(bucket: str, key: str, owner_id: int, check: Precondition) -> None:
     """Refuse cheaply what would be refused after the upload."""
-    current = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object").first()
+    live = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object")
+    current = next(iter(live[:1]), None)
     release_connection()
     _refuse_foreign(current, owner_id)
     check(current)
@@ -183,43 +216,66 @@ def _store(staged: StagedFile, target: _Target) -> Stored:
             return _commit(staged, target, twin, take_reference)
         except ObjectCollectedError:
             logger.info("twin went away object=%s", twin)
-    return _commit(staged, target, store_object(staged, target.bucket), make_ready)
-
-
-def _commit(staged: StagedFile, target: _Target, object_id: UUID, take: Callable[[UUID], None]) -> Stored:
-    """Make or switch the asset in one section; two that create one key at once become a create and a replace."""
+    stored = store_object(staged, target.bucket)
     try:
-        with write_section():
-            return _switch(staged, target, object_id, take)
-    except IntegrityError:
-        with write_section():
-            return _switch(staged, target, object_id, take)
+        return _commit(staged, target, stored, make_ready)
+    except UploadGivenUpError:
+        discard_object(stored)
+        raise
 
 
-def _switch(staged: StagedFile, target: _Target, object_id: UUID, take: Callable[[UUID], None]) -> Stored:
-    now = timezone.now()
+def _commit(staged: StagedFile, target: _Target, stored: StoredObject, take: Callable[[StoredObject], None]) -> Stored:
+    """Make or switch the asset in one section; two that create one key at once become a create and a replace."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with write_section():
+                result = _switch(staged, target, stored, take)
+        except IntegrityError:
+            continue  # another writer was faster: look again at what is there now
+        release_connection()
+        return result
+    raise BackendUnavailableError("Others keep writing at this address. Try again.")
+
+
+def _switch(staged: StagedFile, target: _Target, stored: StoredObject, take: Callable[[StoredObject], None]) -> Stored:
     found = target.locate()
-    current = found if found is not None and _is_alive(found, now) else None
-    _refuse_foreign(current, target.owner_id)
-    target.check(current)
-    if current is None and target.asset_id is not None:
-        raise ObjectNotFoundError("The asset was deleted while its new bytes arrived.")
-    lock_objects(object_id, found.object_id if found else None)
-    take(object_id)
-    if found is not None and found.object_id != object_id:
+    if found is None:
+        return _create(staged, target, stored, take)
+    assert found.object_id is not None  # what has a key has an object
+    found.object = lock_objects(stored.id, found.object_id)[found.object_id]
+    now = timezone.now()
+    if not _is_alive(found, now):
         drop_references(found.object_id)
-    if current is not None:
-        return Stored(_replace(current, staged, object_id, target.details.expires_at, now), created=False)
-    if found is not None:
         found.delete()
-    return Stored(_insert(staged, target, object_id, now), created=True)
+        return _create(staged, target, stored, take)
+    _refuse_foreign(found, target.owner_id)
+    target.check(found)
+    take(stored)
+    if found.object_id != stored.id:
+        drop_references(found.object_id)
+    return Stored(_replace(found, staged, stored, target.details.expires_at, now), created=False)
 
 
-def _replace(asset: Asset, staged: StagedFile, object_id: UUID, expires_at: datetime | None, now: datetime) -> Asset:
+def _create(staged: StagedFile, target: _Target, stored: StoredObject, take: Callable[[StoredObject], None]) -> Stored:
+    target.check(None)
+    if target.asset_id is not None:
+        raise ObjectNotFoundError("The asset was deleted while its new bytes arrived.")
+    sources = target.lock_related()
+    take(stored)
+    asset = _insert(staged, target, stored)
+    links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
+    if links:
+        Derivation.objects.bulk_create(links)
+    return Stored(asset, created=True)
+
+
+def _replace(
+    asset: Asset, staged: StagedFile, stored: StoredObject, expires_at: datetime | None, now: datetime
+) -> Asset:
     """Switch the pointer; Last-Modified moves by a second at least, so that it tells two contents apart."""
     previous = asset.content_changed_at or now
     changes: dict[str, Any] = {
-        "object_id": object_id,
+        "object": stored,
         "size": staged.size,
         "content_type": staged.content_type,
         "content_changed_at": max(now, previous + timedelta(seconds=1)),
@@ -236,20 +292,16 @@ def _replace(asset: Asset, staged: StagedFile, object_id: UUID, expires_at: date
     return asset
 
 
-def _insert(staged: StagedFile, target: _Target, object_id: UUID, now: datetime) -> Asset:
-    asset_id = new_id()  # made under the lock: no asset appears behind an open cursor
+def _insert(staged: StagedFile, target: _Target, stored: StoredObject) -> Asset:
+    asset_id, now = new_id(), timezone.now()  # made under the lock: no asset appears behind an open cursor
     details = target.details
     asset = Asset(
         id=asset_id, owner_id=target.owner_id, bucket=target.bucket, key=target.key or _default_key(asset_id, staged),
-        object_id=object_id, name_folded=fold_name(details.name), content_type=staged.content_type, size=staged.size,
+        object=stored, name_folded=fold_name(details.name), content_type=staged.content_type, size=staged.size,
         tags=list(details.tags), created_at=now, updated_at=now, content_changed_at=now,
         **{name: getattr(details, name) for name in _COPIED},
     )  # fmt: skip
     asset.save(force_insert=True)
-    sources = set(details.sources)
-    if sources:
-        links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
-        Derivation.objects.bulk_create(links)
     return asset
 
 
@@ -279,8 +331,15 @@ def _must_be_new(current: Asset | None) -> None:
 
 
 def _expiry(bucket: str, expires_in: int | None) -> datetime | None:
-    """Give when a temp object ends: at most TEMP_TTL from now; assets do not end."""
+    """Give when a temp asset ends that is to live `expires_in` seconds (None: TEMP_TTL); others do not end."""
     if bucket != Asset.Bucket.TEMP:
         return None
-    longest = Environment.current().temp_ttl
-    return timezone.now() + timedelta(seconds=min(expires_in or longest, longest))
+    return _bounded(bucket, None if expires_in is None else timezone.now() + timedelta(seconds=expires_in))
+
+
+def _bounded(bucket: str, expires_at: datetime | None) -> datetime | None:
+    """Bound the end of a temp asset by TEMP_TTL from now; assets need not end."""
+    if bucket != Asset.Bucket.TEMP:
+        return expires_at
+    longest = timezone.now() + timedelta(seconds=Environment.current().temp_ttl)
+    return longest if expires_at is None else min(expires_at, longest)

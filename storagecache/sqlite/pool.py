@@ -6,6 +6,7 @@ each cost 1.3 GB. Here a thread borrows one for as long as it asks questions, ne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -46,14 +47,17 @@ class ConnectionPool:
         if not slots.acquire(timeout=wait):
             raise sqlite3.OperationalError(f"no free connection within {wait:g} s")
         try:
-            connection = self._free.pop() if self._free else connect()
-        except IndexError:  # another thread was faster
-            connection = connect()
+            connection = self._free_one() or connect()
         except BaseException:
             slots.release()
             raise
         self._leases[id(connection)] = weakref.finalize(connection, slots.release)
         return connection
+
+    def _free_one(self) -> PooledConnection | None:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            return self._free.pop()
+        return None
 
     def give_back(self, connection: PooledConnection) -> None:
         """Take a connection back; one with an open transaction is rolled back."""
