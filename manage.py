@@ -8,12 +8,13 @@ import sys
 def main() -> None:
     """Run one management command; a wrong configuration is one line, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
+    from django.conf import settings
     from django.core.management import execute_from_command_line
 
-    from storagecache.environment import ConfigurationError, Environment
+    from storagecache.environment import ConfigurationError
 
     try:
-        Environment.current()
+        settings.ALLOWED_HOSTS  # noqa: B018 (reads the settings now, where an error is one line)
     except ConfigurationError as error:
         sys.exit(f"Configuration error: {error}")
     execute_from_command_line(sys.argv)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from storagecache import config
-from storagecache.environment import Environment, development_secret_key
+from storagecache.environment import Environment, development_secret_key, make_folders
 
 ENVIRONMENT = Environment.current()
 BASE_DIR = Path(__file__).resolve().parent.parent
-ENVIRONMENT.config_folder.mkdir(parents=True, exist_ok=True)
+make_folders(ENVIRONMENT)
 
 DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key or development_secret_key(ENVIRONMENT.config_folder)
@@ -89,5 +89,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level.upper()},
+    "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
 }

@@ -57,7 +57,7 @@ def filesystem_storage(environment: Environment, alias: str) -> Settings:
 
 def s3_storage(environment: Environment, alias: str) -> Settings:
     """Make the entry of an S3 bucket; temp and cache share the asset bucket unless temp has its own."""
-    own_temp = alias == "temp" and environment.asset_temp_bucket is not None
+    own_temp = alias == "temp" and environment.asset_temp_bucket not in {None, environment.asset_bucket}
     domain = environment.asset_temp_domain if own_temp else environment.asset_domain
     prefixes = {"assets": "", "temp": "" if own_temp else S3_TEMP_PREFIX, "cache": S3_CACHE_PREFIX}
     return {
@@ -88,13 +88,7 @@ def databases(environment: Environment) -> Settings:
     """Make DATABASES: PostgreSQL with a small pool, or SQLite in WAL with one."""
     if environment.database_url and environment.database_url.startswith("postgres"):
         return {"default": _postgres(environment.database_url)}
-    return {"default": _sqlite(_sqlite_path(environment))}
-
-
-def _sqlite_path(environment: Environment) -> Path:
-    if environment.database_url is None:
-        return environment.catalog_path
-    return Path(str(Env.db_url_config(environment.database_url)["NAME"]))
+    return {"default": _sqlite(environment.catalog_path)}
 
 
 def _sqlite(path: Path) -> Settings:

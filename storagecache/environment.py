@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import functools
+import io
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -33,6 +35,8 @@ PROJECT_FOLDER: Final = Path(__file__).resolve().parent.parent
 SIGNED_URL_LIFE: Final = 3600  # seconds a signed URL lives
 SIGNED_URL_WINDOW: Final = 900  # seconds inside which the same URL is returned again
 DEFAULT_SOURCE: Final = "default"
+PROCESS_SOURCE: Final = "environment"
+PYTEST_SOURCE: Final = "pytest"
 
 
 class ConfigurationError(ImproperlyConfigured):
@@ -50,8 +54,18 @@ class Variable:
 
 
 def _variable(name: str, cast: Callable[[str], Any], default: Any, group: str, *, secret: bool = False) -> Any:
-    return field(default=default, metadata={"variable": Variable(name, cast, group, secret)})
+    # A secret must not travel into logs and tracebacks by way of repr().
+    return field(default=default, repr=not secret, metadata={"variable": Variable(name, cast, group, secret)})
 
+
+_USER_INFO: Final = re.compile(r"//[^/@\s]*@")  # user and password of a URL
+_SQLITE_URL: Final = "sqlite:///"
+_YAML_NULL: Final = "tag:yaml.org,2002:null"
+_DOTENV: Final = re.compile(
+    r"""(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^"'\s].*?|)(?:\s+\#.*)?\Z""",
+    re.ASCII | re.VERBOSE,
+)
+Layer = tuple[str, Mapping[str, str]]  # (source, text of each variable by its outside name)
 
 _port = casts.whole_number(1, 65535)
 
@@ -61,18 +75,18 @@ class Environment:
     """Every variable of the service, typed and checked. Made by `load`, asked for by `current`."""
 
     env: str = _variable("ENV", casts.one_of("development", "test", "production"), "development", "service")
-    host: str = _variable("HOST", casts.text, "127.0.0.1", "service")
+    host: str = _variable("HOST", casts.host, "127.0.0.1", "service")
     port: int = _variable("PORT", _port, 7777, "service")
     log_level: str = _variable(
-        "LOG_LEVEL", casts.one_of("debug", "info", "warning", "error", "critical"), "info", "service"
+        "LOG_LEVEL", casts.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", "service"
     )
     api_url: str | None = _variable("NODETOOL_API_URL", casts.web_url, None, "service")
-    max_upload_bytes: int = _variable("MAX_UPLOAD_BYTES", casts.size, 5 << 30, "service")
+    max_upload_bytes: int = _variable("MAX_UPLOAD_BYTES", casts.limit, 5 << 30, "service")
 
     auth_provider: str | None = _variable("AUTH_PROVIDER", casts.one_of("local", "token"), None, "access")
     secret_key: str | None = _variable("SECRET_KEY", casts.text, None, "access", secret=True)
     allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
-    admin_password: str | None = _variable("ADMIN_PASSWORD", casts.text, None, "access", secret=True)
+    admin_password: str | None = _variable("ADMIN_PASSWORD", casts.verbatim, None, "access", secret=True)
 
     asset_storage: str = _variable(
         "ASSET_STORAGE", casts.one_of("auto", "memory", "filesystem", "s3"), "auto", "storage"
@@ -85,7 +99,7 @@ class Environment:
     asset_domain: str | None = _variable("ASSET_DOMAIN", casts.domain_url, None, "storage")
     asset_temp_domain: str | None = _variable("ASSET_TEMP_DOMAIN", casts.domain_url, None, "storage")
     public_url: str | None = _variable("NODETOOL_STORAGE_PUBLIC_URL", casts.web_url, None, "storage")
-    temp_ttl: int = _variable("TEMP_TTL", casts.duration, 24 * 3600, "storage")
+    temp_ttl: int = _variable("TEMP_TTL", casts.life, 24 * 3600, "storage")
     grace_time: int = _variable("GRACE_TIME", casts.duration, 2 * 3600, "storage")
     trash_ttl: int = _variable("TRASH_TTL", casts.duration, 30 * 86400, "storage")
 
@@ -95,7 +109,7 @@ class Environment:
     s3_region: str = _variable("S3_REGION", casts.text, "us-east-1", "s3")
     s3_delivery: str = _variable("S3_DELIVERY", casts.one_of("redirect", "proxy"), "redirect", "s3")
 
-    memcache_host: tuple[str, ...] = _variable("MEMCACHE_HOST", casts.names, (), "cache")
+    memcache_host: tuple[tuple[str, int | None], ...] = _variable("MEMCACHE_HOST", casts.servers, (), "cache")
     memcache_port: int = _variable("MEMCACHE_PORT", _port, 11211, "cache")
     node_cache_bytes: int = _variable("NODE_CACHE_BYTES", casts.size, 256 << 20, "cache")
     node_cache_disk_bytes: int = _variable("NODE_CACHE_DISK_BYTES", casts.size, 10 << 30, "cache")
@@ -137,8 +151,7 @@ class Environment:
         """
         is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
         config_folder = _config_folder(process, is_test=is_test)
-        layers = _layers(process, config_folder, project_folder, is_test=is_test)
-        values, sources = _read_values(layers)
+        values, sources = _read_values(_layers(process, config_folder, project_folder, is_test=is_test))
         environment = cls(config_folder=config_folder, sources=MappingProxyType(sources), **values)
         _refuse_impossible(environment)
         return environment
@@ -198,10 +211,12 @@ class Environment:
 
     @property
     def catalog_path(self) -> Path:
-        """The SQLite file of the catalog, when there is no DATABASE_URL.
+        """The SQLite file of the catalog, unless DATABASE_URL names a PostgreSQL.
 
         Memory storage forgets its bytes at each start, so its catalog is a file of its own that is thrown away.
         """
+        if self.database_url and self.database_url.startswith(_SQLITE_URL):
+            return Path(self.database_url.removeprefix(_SQLITE_URL))
         name = "memory.sqlite3" if self.storage_kind == "memory" else "nodetool.sqlite3"
         return self.db_path or self.config_folder / name
 
@@ -213,12 +228,10 @@ class Environment:
     @property
     def memcache_servers(self) -> tuple[tuple[str, int], ...]:
         """The Memcached nodes as (host, port)."""
-        return tuple(_server(text, self.memcache_port) for text in self.memcache_host)
+        return tuple((host, port or self.memcache_port) for host, port in self.memcache_host)
 
     def _bucket_folder(self, bucket: str) -> Path:
-        if bucket.startswith(("/", ".", "~")):
-            return casts.folder(bucket)
-        return self.config_folder / bucket
+        return self.config_folder / bucket  # a bucket that is a path is absolute, and stays itself
 
     # --- NodeTool's accessors -------------------------------------------------------------------
 
@@ -262,10 +275,13 @@ class Environment:
 
 
 def _config_folder(process: Mapping[str, str], *, is_test: bool) -> Path:
-    chosen = process.get("NODETOOL_CONFIG_DIR")
-    if chosen:
-        return casts.folder(chosen)
-    return _test_folder() if is_test else Path("~/.config/nodetool").expanduser()
+    chosen = process.get("NODETOOL_CONFIG_DIR", "").strip()
+    if is_test and not chosen:
+        return _test_folder()
+    try:
+        return casts.folder(chosen or "~/.config/nodetool")
+    except ValueError as error:
+        raise ConfigurationError(f"NODETOOL_CONFIG_DIR (from {PROCESS_SOURCE}) must be {error}.") from None
 
 
 @functools.cache
@@ -276,69 +292,79 @@ def _test_folder() -> Path:
     return path
 
 
-def _layers(
-    process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool
-) -> list[tuple[str, Mapping[str, str]]]:
+def _layers(process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool) -> list[Layer]:
     """Give (source, values) of every source, weakest first."""
     layers = [_yaml_layer(config_folder / name) for name in ("settings.yaml", "secrets.yaml")]
     layers.append(_dotenv_layer(project_folder / ".env"))
-    env = _environment_name([*layers, ("environment", process)], is_test=is_test)
-    layers.extend(_dotenv_layer(project_folder / f".env.{env}{suffix}") for suffix in ("", ".local"))
-    layers.append(("environment", process))
-    layers.append(("this run", {"ENV": env}))
-    return layers
+    last: Layer = (PYTEST_SOURCE, {**process, "ENV": "test"}) if is_test else (PROCESS_SOURCE, process)
+    env = _read_values([*layers, last], only="ENV")[0].get("env", "development")
+    layers.extend(_without_env(_dotenv_layer(project_folder / f".env.{env}{suffix}")) for suffix in ("", ".local"))
+    layers.append((PROCESS_SOURCE, process))
+    return [*layers, (PYTEST_SOURCE, {"ENV": "test"})] if is_test else layers
 
 
-def _environment_name(layers: list[tuple[str, Mapping[str, str]]], *, is_test: bool) -> str:
-    if is_test:
-        return "test"
-    values, _ = _read_values(layers, only="ENV")
-    return str(values.get("env", "development"))
+def _without_env(layer: Layer) -> Layer:
+    """Drop ENV from a file that was itself chosen by ENV."""
+    source, values = layer
+    return source, {name: value for name, value in values.items() if name != "ENV"}
 
 
-def _yaml_layer(path: Path) -> tuple[str, Mapping[str, str]]:
-    text = _read_text(path)
+def _yaml_layer(path: Path) -> Layer:
+    root = _compose(path)
+    if root is None or root.tag == _YAML_NULL:
+        return str(path), {}
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigurationError(f"{path} must hold lines of the form NAME: value.")
+    declared = {variable.name for variable in Environment.variables().values()}
+    named = [(key.value, value) for key, value in root.value if isinstance(key, yaml.ScalarNode)]
+    return str(path), {name: _yaml_text(path, name, value) for name, value in named if name in declared}
+
+
+def _compose(path: Path) -> yaml.Node | None:
+    """Parse without turning words into values: YAML reads `0123` as 83 and `12:30` as 750."""
     try:
-        content = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
+        node: yaml.Node | None = yaml.compose(_read_text(path), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         # The parser's own text would quote the file, secrets included: only the place is told.
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise ConfigurationError(f"{path} is not valid YAML{place}. Mend or remove the file.") from None
-    if content is None:
-        return str(path), {}
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} must hold lines of the form NAME: value.")
-    declared = {variable.name for variable in Environment.variables().values()}
-    return str(path), {name: _yaml_text(path, name, value) for name, value in content.items() if name in declared}
+    return node
 
 
-def _yaml_text(path: Path, name: str, value: object) -> str:
-    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return ",".join(str(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or isinstance(value, str | int | float):
-        return "" if value is None else str(value)
-    raise ConfigurationError(f"{name} in {path} must be a single value, not a {type(value).__name__}.")
+def _yaml_text(path: Path, name: str, node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return "" if node.tag == _YAML_NULL else str(node.value)
+    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        return ",".join(str(item.value) for item in node.value)
+    shape = "mapping" if isinstance(node, yaml.MappingNode) else "list of lists or mappings"
+    raise ConfigurationError(f"{name} in {path} must be a single value or a list, not a {shape}.")
 
 
-def _dotenv_layer(path: Path) -> tuple[str, Mapping[str, str]]:
-    text = _read_text(path)
-    if not text:
-        return str(path), {}
-
+def _dotenv_layer(path: Path) -> Layer:
     class Reader(environ.Env):  # type: ignore[misc]
         ENVIRON: dict[str, str] = {}  # django-environ's own name; a fresh dict, never os.environ
 
-    with path.open(encoding="utf-8") as stream:
-        Reader.read_env(stream)
+    lines = enumerate(_read_text(path).splitlines(), start=1)
+    Reader.read_env(
+        io.StringIO("\n".join(_dotenv_line(path, number, line.strip()) for number, line in lines)), overwrite=True
+    )
     return str(path), Reader.ENVIRON
+
+
+def _dotenv_line(path: Path, number: int, line: str) -> str:
+    """Drop a comment behind a blank and refuse what django-environ would skip, secrets and all, into the log."""
+    if not line or line.startswith("#"):
+        return ""
+    match = _DOTENV.match(line)
+    if not match:
+        raise ConfigurationError(f"{path} line {number} is not of the form NAME=value. Mend or remove the line.")
+    return f"{match['name']}={match['value']}"
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, UnicodeDecodeError) as error:
@@ -346,9 +372,7 @@ def _read_text(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {reason}. Mend the file or its permissions.") from None
 
 
-def _read_values(
-    layers: list[tuple[str, Mapping[str, str]]], *, only: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_values(layers: list[Layer], *, only: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
     """Cast the winning text of each variable; an empty text means the built-in default."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -367,9 +391,12 @@ def _read_values(
 
 def _cast(variable: Variable, text: str, source: str) -> object:
     try:
+        text.encode("utf-8")
         return variable.cast(text)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{variable.name} (from {source}) is not UTF-8 text.") from None
     except ValueError as error:
-        shown = "the value" if variable.secret else repr(text[:80])
+        shown = "set" if variable.secret else repr(_USER_INFO.sub("//***@", text[:80]))
         raise ConfigurationError(f"{variable.name} (from {source}) is {shown}, but must be {error}.") from None
 
 
@@ -410,19 +437,22 @@ def _grace_outlives_urls(environment: Environment) -> str | None:
 
 
 def _memory_forgets(environment: Environment) -> str | None:
-    if environment.env == "test" or environment.storage_kind != "memory":
+    under_pytest = environment.source_of("ENV") == PYTEST_SOURCE
+    if under_pytest or environment.storage_kind != "memory":
         return None
-    kept = [name for name in ("DATABASE_URL", "DB_PATH") if environment.source_of(name) != DEFAULT_SOURCE]
-    if not kept:
+    kept = {"DATABASE_URL": environment.database_url, "DB_PATH": environment.db_path}
+    named = [name for name, value in kept.items() if value]
+    if not named:
         return None
     return (
         f"ASSET_STORAGE=memory forgets its bytes at each start, so its catalog must be thrown away too: "
-        f"unset {' and '.join(kept)}, or choose ASSET_STORAGE=filesystem or s3."
+        f"unset {' and '.join(named)} (from {environment.source_of(named[0])}), "
+        "or choose ASSET_STORAGE=filesystem or s3."
     )
 
 
 def _loopback_only(environment: Environment) -> str | None:
-    if environment.auth != "local" or environment.host in {"127.0.0.1", "localhost", "::1"}:
+    if environment.auth != "local" or casts.is_loopback(environment.host):
         return None
     source = environment.source_of("HOST")
     return (
@@ -431,20 +461,39 @@ def _loopback_only(environment: Environment) -> str | None:
     )
 
 
-_RULES: Final = (_production_needs, _grace_outlives_urls, _memory_forgets, _loopback_only)
+def _buckets_are_names(environment: Environment) -> str | None:
+    buckets = {"ASSET_BUCKET": environment.asset_bucket, "ASSET_TEMP_BUCKET": environment.asset_temp_bucket}
+    for name, bucket in buckets.items():
+        if environment.storage_kind == "s3" and bucket and bucket.startswith("/"):
+            source = environment.source_of(name)
+            return f"{name} (from {source}) is the path {bucket!r}, but S3 needs the name of a bucket."
+    return None
+
+
+def _folders_differ(environment: Environment) -> str | None:
+    if environment.storage_kind != "filesystem":
+        return None
+    folders = {environment.asset_folder, environment.temp_folder, environment.cache_folder}
+    if len(folders) == 3:
+        return None
+    return (
+        f"Assets ({environment.asset_folder}), temp objects ({environment.temp_folder}) and the node cache "
+        f"({environment.cache_folder}) need three folders. Set ASSET_FOLDER or TEMP_FOLDER, "
+        "ASSET_BUCKET or ASSET_TEMP_BUCKET to another one."
+    )
+
+
+_RULES: Final = (
+    _production_needs,
+    _grace_outlives_urls,
+    _memory_forgets,
+    _loopback_only,
+    _buckets_are_names,
+    _folders_differ,
+)
 
 
 # --- small helpers of the value ----------------------------------------------------------------
-
-
-def _server(text: str, port: int) -> tuple[str, int]:
-    host, colon, own_port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        return text.strip("[]"), port
-    try:
-        return host.strip("[]"), _port(own_port)
-    except ValueError as error:
-        raise ConfigurationError(f"MEMCACHE_HOST has {text!r}, but the port must be {error}.") from None
 
 
 def _storage(alias: str, *, use_s3: bool) -> Storage:
@@ -475,9 +524,28 @@ def development_secret_key(config_folder: Path) -> str:
         config_folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _publish(path, secrets.token_urlsafe(48))
-        return path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}. Set SECRET_KEY.") from error
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
+        raise ConfigurationError(f"{path} cannot be made or read: {reason}. Mend it or set SECRET_KEY.") from None
+    if not key:
+        raise ConfigurationError(f"{path} is empty. Remove it, and a new key is made; or set SECRET_KEY.")
+    return key
+
+
+def make_folders(environment: Environment) -> None:
+    """Make the configuration folder and the one of the SQLite catalog.
+
+    Raises:
+        ConfigurationError: one of them cannot be made.
+    """
+    for path in (environment.config_folder, environment.catalog_path.parent):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The folder {path} cannot be made: {error.strerror}. Mend it, or set NODETOOL_CONFIG_DIR or DB_PATH."
+            ) from None
 
 
 def _publish(path: Path, text: str) -> None:

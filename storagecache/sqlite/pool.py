@@ -24,6 +24,7 @@ class ConnectionPool:
     def __init__(self, size: int) -> None:
         self._pid = os.getpid()
         self._size = size
+        self._inherited: list[object] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -42,6 +43,8 @@ class ConnectionPool:
             sqlite3.OperationalError: none came free within `wait` seconds.
         """
         if self._pid != os.getpid():
+            # Kept, so that nothing closes them here: a close in the child may end what the parent still uses.
+            self._inherited += [self._free, self._leases]
             self._reset()
         slots = self._slots
         if not slots.acquire(timeout=wait):
@@ -62,13 +65,19 @@ class ConnectionPool:
     def give_back(self, connection: PooledConnection) -> None:
         """Take a connection back; one with an open transaction is rolled back."""
         lease = self._leases.pop(id(connection), None)
-        if lease is None or not lease.alive:
-            connection.close()
+        if lease is None:  # given back before, or lent by the parent of a fork
+            self._inherited.append(connection)
             return
         if connection.in_transaction:
             connection.rollback()
         self._free.append(connection)
         lease()
+
+    def _free_one(self) -> PooledConnection | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Close every connection that is not lent."""
