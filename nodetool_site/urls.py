@@ -5,10 +5,13 @@ from django.urls import path, re_path
 
 from assets.access import LoginForm
 from assets.serving.views import StorageView
+from nodetool_site.health import healthz, readyz
 
 admin.site.login_form = LoginForm
 
 urlpatterns = [
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
     path("admin/", admin.site.urls),
     # The key is read from the bytes of the path, not from these patterns (see StorageView).
     re_path(r"^storage/(?:assets|temp)/", StorageView.as_view(), name="storage"),

@@ -88,6 +88,19 @@ class ObjectLister(Protocol):
 
 
 @runtime_checkable
+class Pingable(Protocol):
+    """Can tell whether it is ready to be used, without touching an object."""
+
+    def check_ready(self) -> None:
+        """Return when the bucket answers and may be used; at most two cheap trips.
+
+        Raises:
+            BackendUnavailableError: it does not answer, is missing, or refuses us.
+        """
+        ...
+
+
+@runtime_checkable
 class UrlSigner(Protocol):
     """Gives URLs that the backend itself answers."""
 

@@ -19,7 +19,7 @@ from storagecache.keys import validate_storage_name
 
 
 class ObjectStorage(Storage):
-    """Base of the three storages; also a `RangeReader`, `BulkDeleter` and `ObjectLister`. Safe for threads.
+    """Base of the three storages; also a `RangeReader`, `BulkDeleter`, `ObjectLister` and `Pingable`. Safe for threads.
 
     `bucket` is what the catalog records: the S3 bucket or the folder's name. Several aliases may share one physical
     bucket: each has an `object_prefix`, and names are always full keys which already begin with it.
@@ -75,6 +75,10 @@ class ObjectStorage(Storage):
         """List the bucket (see `ObjectLister`)."""
         return self._list_objects(start_after, skip_prefixes)
 
+    def check_ready(self) -> None:
+        """Make sure that the bucket can be used (see `Pingable`)."""
+        self._check_ready()
+
     def exists(self, name: str) -> bool:
         """Tell whether the object is there; a backend that cannot tell raises BackendUnavailableError."""
         return self._exists(validate_storage_name(name))
@@ -124,4 +128,7 @@ class ObjectStorage(Storage):
         raise NotImplementedError
 
     def _modified_at(self, name: str) -> datetime:
+        raise NotImplementedError
+
+    def _check_ready(self) -> None:
         raise NotImplementedError

@@ -202,6 +202,14 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
             with entries:
                 return [name for entry in entries if (name := _listed_name(entry)) is not None]
 
+    def _check_ready(self) -> None:
+        self._ensure_root()
+        # access(2) also knows of a read-only filesystem, which the bits of the folder do not tell.
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise BackendUnavailableError(
+                f"The folder of bucket {self.bucket} cannot be written. Check its owner, permissions and mount."
+            )
+
     def _exists(self, name: str) -> bool:
         try:
             self._status(name, self.path(name))

@@ -304,6 +304,10 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         with self._errors("list", "*"):
             return self.client.list_objects_v2(Bucket=self.bucket, StartAfter=start_after)
 
+    def _check_ready(self) -> None:
+        with self._errors("reach", "*"):
+            self.client.head_bucket(Bucket=self.bucket)
+
     def _exists(self, name: str) -> bool:
         try:
             self._head(name)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
-from tqdm import tqdm
 
+from assets.management.command_line import argument, progress_bar, readable_errors, refuse_memory, shows_progress
 from assets.services import PurgeReport, purge
 from assets.services.purging import BATCH
 from storagecache import casts
-from storagecache.environment import Environment
-from storagecache.errors import StorageError
 
-T = TypeVar("T")
 _LONGEST: Final = 100 * 365 * 86400  # seconds; no leftover is older, and the clock goes no further back
 
 
@@ -52,8 +43,8 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Purge, print, and end with 1 when something could not be deleted."""
-        _refuse_memory()
-        with readable_errors():
+        refuse_memory(returncode=1)
+        with readable_errors(returncode=1):
             report = _purge(options)
         self.stdout.write(json.dumps(asdict(report)) if options["json"] else _sentence(report))
         if report.failures:
@@ -63,42 +54,17 @@ class Command(BaseCommand):
             )
 
 
-def argument(cast: Callable[[str], T]) -> Callable[[str], T]:
-    """Let argparse say what would have been right."""
-
-    def read(value: str) -> T:
-        try:
-            return cast(value)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{value!r} must be {error}.") from None
-
-    return read
-
-
-@contextmanager
-def readable_errors(*, returncode: int = 1) -> Iterator[None]:
-    """Turn what the catalog and the buckets raise into one line and an exit code."""
-    try:
-        yield
-    except (StorageError, DatabaseError) as error:
-        raise CommandError(str(error), returncode=returncode) from error
-
-
 def _purge(options: dict[str, Any]) -> PurgeReport:
     age: int | None = options["older_than"]
     grace = None if age is None else timedelta(seconds=age)
     batch, limit = options["batch"], options["limit"]
     if options["dry_run"]:
         return purge(grace=grace, batch=batch, limit=limit, dry_run=True)
-    if options["json"] or not sys.stderr.isatty():
+    if options["json"] or not shows_progress():
         return purge(grace=grace, batch=batch, limit=limit)
     total = purge(grace=grace, limit=limit, dry_run=True).objects
-    with tqdm(total=total, unit="object") as bar:
-        return purge(grace=grace, batch=batch, limit=limit, progress=partial(_advance, bar))
-
-
-def _advance(bar: tqdm[NoReturn], count: int) -> None:
-    bar.update(count)
+    with progress_bar(total) as advance:
+        return purge(grace=grace, batch=batch, limit=limit, progress=advance)
 
 
 def _sentence(report: PurgeReport) -> str:
@@ -114,9 +80,3 @@ def _age(value: str) -> int:
     if seconds > _LONGEST:
         raise ValueError("at most 100 years")
     return seconds
-
-
-def _refuse_memory() -> None:
-    environment = Environment.current()
-    if environment.storage_kind == "memory" and environment.env != "test":
-        raise CommandError("ASSET_STORAGE=memory: the objects live in the process that serves them, out of reach here.")

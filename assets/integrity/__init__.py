@@ -1,0 +1,1 @@
+"""The catalog against the buckets: the only code that lists buckets lives here."""

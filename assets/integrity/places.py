@@ -1,0 +1,62 @@
+"""The physical buckets behind the storage aliases: what is listed once, and what in it is not the catalog's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, cast
+
+from django.core.files.storage import storages
+
+from storagecache.storages.base import ObjectStorage
+
+CATALOGUED: Final = ("assets", "temp")
+_ALL: Final = (*CATALOGUED, "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One physical bucket, the aliases whose objects it holds, and the prefixes that belong to others."""
+
+    bucket: str
+    aliases: tuple[str, ...]
+    storage: ObjectStorage
+    skip_prefixes: tuple[str, ...]
+
+
+def find_places() -> list[Place]:
+    """Give each physical bucket of the catalog once: with S3, assets, temp and cache may share one."""
+    ordered = sorted(CATALOGUED, key=_identity)
+    return [_place(tuple(aliases)) for _, aliases in groupby(ordered, key=_identity)]
+
+
+def _place(aliases: tuple[str, ...]) -> Place:
+    storage = _storage(aliases[0])
+    others = [alias for alias in _ALL if alias not in aliases]
+    skipped = [prefix for alias in others if (prefix := _prefix_inside(alias, aliases[0]))]
+    return Place(storage.bucket, aliases, storage, tuple(skipped))
+
+
+def _prefix_inside(other: str, host: str) -> str | None:
+    """Give the prefix under which the host's listing would show the other alias; None when it does not."""
+    if _identity(other) == _identity(host):
+        return _storage(other).object_prefix
+    inner, outer = _folder(other), _folder(host)
+    if inner and outer and inner.startswith(outer + os.sep):
+        return inner[len(outer) + 1 :].replace(os.sep, "/") + "/"
+    return None
+
+
+def _identity(alias: str) -> tuple[str, str, str]:
+    storage = _storage(alias)
+    return type(storage).__qualname__, storage.bucket, _folder(alias)
+
+
+def _folder(alias: str) -> str:
+    """Give the storage's folder on disk; "" when it has none. Memory has "/", the root of its own tree."""
+    return os.path.normpath(location) if (location := str(getattr(_storage(alias), "location", ""))) else ""
+
+
+def _storage(alias: str) -> ObjectStorage:
+    return cast("ObjectStorage", storages[alias])
