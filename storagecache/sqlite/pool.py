@@ -73,12 +73,6 @@ class ConnectionPool:
         self._free.append(connection)
         lease()
 
-    def _free_one(self) -> PooledConnection | None:
-        try:
-            return self._free.pop()
-        except IndexError:
-            return None
-
     def close(self) -> None:
         """Close every connection that is not lent."""
         while self._free:
