@@ -141,5 +141,6 @@ def _hex(value: object) -> str:
 
 
 def _time(value: object) -> datetime:
-    """Read a time: text in UTC on SQLite, aware on PostgreSQL."""
-    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value)).replace(tzinfo=UTC)
+    """Read a time: aware on PostgreSQL; in UTC without saying so on SQLite."""
+    time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
