@@ -14,8 +14,8 @@ from django.urls import reverse
 
 from nodetool_site import health
 from storagecache.environment import Environment
-from tests.commands.conftest import Manage, manage  # noqa: F401 (a fixture)
 from tests.integrity.conftest import on_disk, on_s3
+from tests.manage import Manage
 from tests.servers import MemcachedServer, SeaweedServer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assets.management.commands.prepare import Command, _is_behind
-from tests.commands.conftest import Manage
+from tests.manage import Manage
 from tests.servers import PostgresServer
 
 USERS = "SELECT id, username, is_superuser, is_staff FROM auth_user"

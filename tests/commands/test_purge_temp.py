@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from assets.models import Asset, StoredObject
 from assets.services import delete_assets
-from tests.commands.conftest import Manage
 from tests.integrity.conftest import in_memory, on_disk, upload
+from tests.manage import Manage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

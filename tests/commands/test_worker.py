@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from assets.management.commands import worker
-from tests.commands.conftest import Manage
+from tests.manage import Manage
 
 
 class Naps:

@@ -147,6 +147,51 @@ def test_verify_since_knows_the_rows_of_objects_that_arrived_later(owner: User, 
     assert found(since=timezone.now() - timedelta(hours=1)) == set()
 
 
+def plant(key: str) -> None:
+    """Make a row and its object under a chosen name."""
+    make_row(key, state="ready")
+    storages["assets"].save(key, ContentFile(b"12345"))
+
+
+def test_verify_object_listed_before_its_row_was_read_is_not_found(buckets: str, owner: User) -> None:
+    plant("aa/000")
+    plant("zz/000")
+    seen: list[int] = []
+
+    def upload_once(count: int) -> None:
+        if not seen:
+            plant("zz/001")  # its folder is not listed yet, but the page of rows is read
+        seen.append(count)
+
+    assert list(Verification(progress=upload_once).findings()) == []
+    assert len(seen) == (2 if buckets == "s3" else 3)  # S3 lists a thousand objects at once
+
+
+def test_verify_object_gone_with_its_row_since_the_listing_is_not_found(buckets: str, owner: User) -> None:
+    plant("aa/000")
+    plant("zz/000")
+    seen: list[int] = []
+
+    def come_and_go(count: int) -> None:
+        seen.append(count)
+        if len(seen) == 1:
+            plant("zz/001")
+        if len(seen) == 3:
+            storages["assets"].delete("zz/001")
+            StoredObject.objects.filter(key="zz/001").delete()
+
+    assert list(Verification(progress=come_and_go).findings()) == []
+
+
+def test_verify_between_two_pages_holds_no_connection(buckets: str, owner: User) -> None:
+    for number in range(3):
+        upload(owner, b"asset %d" % number)
+    held: list[bool] = []
+    verification = Verification(deep=True, progress=lambda count: held.append(connection.connection is not None))
+    assert list(verification.findings()) == []
+    assert held == [False] * 3
+
+
 def test_verify_uploads_during_the_scan_are_not_found(buckets: str, owner: User) -> None:
     for number in range(5):
         upload(owner, b"before %d" % number)
