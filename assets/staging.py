@@ -74,9 +74,9 @@ def stage_stream(
     """
     limit = Environment.current().max_upload_bytes if limit is None else limit
     _refuse_announced(expected, limit)
-    descriptor, path = open_staging(_folder(storage))
+    descriptor, path = open_staging(staging_folder(storage))
     try:
-        writer = _Writer(descriptor, limit, want_md5=expected.md5 is not None)
+        writer = StagingWriter(descriptor, limit, want_md5=expected.md5 is not None)
         writer.take(source)
         writer.compare(expected)
         with os.fdopen(os.dup(descriptor), "rb") as stream:
@@ -92,7 +92,8 @@ def stage_stream(
         discard(descriptor, path)
 
 
-def _folder(storage: Storage) -> str:
+def staging_folder(storage: Storage) -> str:
+    """Give the folder where bytes on their way into `storage` are written."""
     if isinstance(storage, FolderStaging):
         return storage.staging_folder()
     folder = Environment.current().staging_folder
@@ -110,10 +111,10 @@ def _too_large(limit: int) -> ObjectTooLargeError:
     return ObjectTooLargeError(f"The upload has more than {limit} bytes (MAX_UPLOAD_BYTES).")
 
 
-class _Writer:
-    """Takes a source in one pass: to the disk, to the digests, and its first bytes aside."""
+class StagingWriter:
+    """Takes bytes in one pass: to the disk, to the digests, and the first of them aside."""
 
-    def __init__(self, descriptor: int, limit: int, *, want_md5: bool) -> None:
+    def __init__(self, descriptor: int, limit: int, *, want_md5: bool = False) -> None:
         self.size = 0
         self.head = bytearray()
         self.sha256 = hashlib.sha256()
@@ -124,12 +125,17 @@ class _Writer:
     def take(self, source: Source) -> None:
         """Read the source to its end."""
         while block := source.read(min(BLOCK, self._limit - self.size + 1)):
-            self.size += len(block)
-            if self.size > self._limit:
-                raise _too_large(self._limit)
-            self._write(block)
+            self.write(block)
 
-    def _write(self, block: bytes) -> None:
+    def write(self, block: bytes) -> None:
+        """Take the next bytes, where they are handed over and not fetched.
+
+        Raises:
+            ObjectTooLargeError, StorageFullError, BackendUnavailableError
+        """
+        self.size += len(block)
+        if self.size > self._limit:
+            raise _too_large(self._limit)
         with disk_errors("Cannot stage the upload"):
             write_all(self._descriptor, block)
         self.sha256.update(block)

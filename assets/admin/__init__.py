@@ -1,0 +1,9 @@
+"""The first admin: assets and objects listed, looked at, uploaded and deleted, with Django's own admin.
+
+Everything that changes goes through `assets.services`; every list looks at a bounded run of rows.
+"""
+
+from assets.admin.assets import AssetAdmin
+from assets.admin.objects import StoredObjectAdmin
+
+__all__ = ["AssetAdmin", "StoredObjectAdmin"]
