@@ -1,0 +1,206 @@
+"""The envelope of a cached value: header, keyed MAC, buffer table, assets, tree, aligned buffers. Pure.
+
+docs/node-cache.md spells the format out. A frame is bound to its key and to this service's secret: damage, truncation,
+another key's frame and anybody else's bytes are refused before a byte of the body is interpreted.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ormsgpack
+from blake3 import blake3
+
+from storagecache.node_cache.codec import BYTES, RAW, TEXT, Buffer, Encoded, decode_value, encode_value
+from storagecache.node_cache.errors import FrameError
+
+MAGIC: Final = b"NTNC"
+VERSION: Final = 1
+VALUE, POINTER, RECORD = 0, 1, 2  # kinds: a value, where a big value lies, a record for `explain`
+CODEC: Final = 1  # a MessagePack tree with buffers
+HEADER: Final = struct.Struct("<4sBBBBdddQIIII4x")  # 64 bytes, then the MAC
+MAC_BYTES: Final = 32
+PREFIX_BYTES: Final = HEADER.size + MAC_BYTES
+ALIGNMENT: Final = 64
+NO_TTL: Final = -1.0
+
+_KIND_SHIFT: Final = 56  # a table entry: the buffer's kind in the top byte, its length below
+_LENGTH_MASK: Final = (1 << _KIND_SHIFT) - 1
+_PARALLEL_BYTES: Final = 8 << 20  # below it, threads cost more than they bring
+_CONTEXT: Final = "nodetool-storage node cache frame MAC v1"
+_OVERHEAD: Final = 600  # of the objects around a frame in memory, measured with tracemalloc
+_PER_BUFFER: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A value with its times: made at `created` (seconds since 1970), good for `ttl` s, computed in `compute` s."""
+
+    encoded: Encoded
+    created: float
+    ttl: float = NO_TTL
+    compute: float = 0.0
+    kind: int = VALUE
+    cost: int = 0  # bytes of memory it holds
+
+    def is_expired(self, now: float) -> bool:
+        """Tell whether its time is over."""
+        return self.ttl != NO_TTL and now >= self.created + self.ttl
+
+    def value(self, *, writable: bool = False) -> Any:
+        """Decode it (see `codec.decode_value`)."""
+        return decode_value(self.encoded, writable=writable)
+
+
+def frame_of(value: Any, *, now: float, ttl: float | None, compute: float = 0.0, kind: int = VALUE) -> Frame:
+    """Snapshot a value into a frame; a `ttl` of None never ends.
+
+    Raises:
+        NotCacheableError: see `codec.encode_value`.
+    """
+    encoded = encode_value(value)
+    return Frame(encoded, now, NO_TTL if ttl is None else float(ttl), compute, kind, _own_cost(encoded))
+
+
+def mac_key(secret: str) -> bytes:
+    """Derive the MAC's key from the service's secret."""
+    return blake3(secret.encode("utf-8", "surrogatepass"), derive_key_context=_CONTEXT).digest()
+
+
+def namespace_of(secret: bytes) -> str:
+    """Give a short public name of a MAC key: services with other secrets do not share entries."""
+    return blake3(b"namespace", key=secret).hexdigest(4)
+
+
+def write_frame(frame: Frame, key: str, secret: bytes) -> list[bytes | memoryview]:
+    """Give the frame's bytes in pieces, for the wire key `key`; big buffers are not copied."""
+    body = list(_body(frame.encoded))
+    total = PREFIX_BYTES + sum(map(len, body))
+    assets = ormsgpack.packb(list(frame.encoded.assets))
+    header = HEADER.pack(
+        *(MAGIC, VERSION, frame.kind, CODEC, 0, frame.created, frame.ttl, frame.compute, total),
+        *(len(frame.encoded.buffers), len(assets), len(frame.encoded.tree), 0),
+    )
+    return [header, _mac(header, key, body, secret), *body]
+
+
+def frame_bytes(frame: Frame, key: str, secret: bytes) -> bytes:
+    """Give the whole frame as one bytes."""
+    return b"".join(write_frame(frame, key, secret))
+
+
+def read_frame(data: bytes | memoryview, key: str, secret: bytes) -> Frame:
+    """Verify and open a frame; arrays will be views of `data`, which nobody may change.
+
+    Raises:
+        FrameError: anything but the untouched bytes that `write_frame` made for this key and secret.
+    """
+    view = memoryview(data).toreadonly()
+    if len(view) < PREFIX_BYTES:
+        raise FrameError("A frame is cut off in its header.")
+    header, mac, body = view[: HEADER.size], view[HEADER.size : PREFIX_BYTES], view[PREFIX_BYTES:]
+    magic, version, kind, codec, flags, created, ttl, compute, total, *sizes = HEADER.unpack(header)
+    if (magic, version, codec, flags, total) != (MAGIC, VERSION, CODEC, 0, len(view)):
+        raise FrameError("Not a whole frame of this version.")
+    if not hmac.compare_digest(_mac(header, key, [body], secret), mac):
+        raise FrameError("A frame's MAC does not fit: damaged, forged or another key's.")
+    try:
+        return Frame(*_read_body(body, *sizes[:3], created, ttl, compute, kind))
+    except (struct.error, TypeError, ValueError, LookupError) as error:
+        raise FrameError("A frame's tables cannot be read.") from error
+
+
+def expiry_of(data: bytes | memoryview) -> float:
+    """Give the time (seconds since 1970) when a frame is over by its own unverified header; 0 for what is no frame."""
+    if len(data) < PREFIX_BYTES:
+        return 0.0
+    magic, version, _kind, _codec, _flags, created, ttl, *_ = HEADER.unpack_from(data)
+    if (magic, version) != (MAGIC, VERSION):
+        return 0.0
+    return math.inf if ttl == NO_TTL else float(created + ttl)
+
+
+def _mac(header: bytes | memoryview, key: str, body: list[bytes | memoryview], secret: bytes) -> bytes:
+    name = key.encode("utf-8", "surrogatepass")
+    threads = blake3.AUTO if sum(map(len, body)) >= _PARALLEL_BYTES else 1
+    hasher = blake3(b"".join((header, struct.pack("<I", len(name)), name)), key=secret, max_threads=threads)
+    for piece in body:
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def _body(encoded: Encoded) -> Iterator[bytes | memoryview]:
+    entries = [buffer.kind << _KIND_SHIFT | len(buffer.data) for buffer in encoded.buffers]
+    head = b"".join((struct.pack(f"<{len(entries)}Q", *entries), ormsgpack.packb(list(encoded.assets)), encoded.tree))
+    yield head + _padding(PREFIX_BYTES + len(head)) if entries else head
+    for number, buffer in enumerate(encoded.buffers, 1):
+        yield buffer.data
+        if number < len(entries):
+            yield _padding(len(buffer.data))
+
+
+def _padding(length: int) -> bytes:
+    return bytes(-length % ALIGNMENT)
+
+
+def _read_body(
+    body: memoryview, buffers: int, assets: int, tree: int, created: float, ttl: float, compute: float, kind: int
+) -> tuple[Encoded, float, float, float, int, int]:
+    entries = struct.unpack_from(f"<{buffers}Q", body) if buffers * 8 <= len(body) else _too_many()
+    at = buffers * 8
+    names = ormsgpack.unpackb(body[at : at + assets])
+    packed = bytes(body[at + assets : at + assets + tree])
+    opened, end = _read_buffers(body, at + assets + tree, entries)
+    if len(packed) != tree or end != len(body) or type(names) is not list:
+        raise FrameError("A frame's sizes do not add up.")
+    encoded = Encoded(packed, opened, tuple(names))
+    return encoded, created, ttl, compute, kind, _received_cost(encoded, len(body))
+
+
+def _too_many() -> tuple[int, ...]:
+    raise FrameError("A frame's table is longer than the frame.")
+
+
+def _read_buffers(body: memoryview, at: int, entries: tuple[int, ...]) -> tuple[tuple[Buffer, ...], int]:
+    opened: list[Buffer] = []
+    for entry in entries:
+        at += -(PREFIX_BYTES + at) % ALIGNMENT
+        kind, length = entry >> _KIND_SHIFT, entry & _LENGTH_MASK
+        if at + length > len(body):
+            raise FrameError("A frame's buffer is longer than the frame.")
+        opened.append(_open_buffer(kind, body[at : at + length]))
+        at += length
+    return tuple(opened), at
+
+
+def _open_buffer(kind: int, data: memoryview) -> Buffer:
+    if kind == RAW:
+        return Buffer(RAW, data)
+    own = bytes(data)
+    if kind == BYTES:
+        return Buffer(BYTES, own, own)
+    if kind == TEXT:
+        return Buffer(TEXT, own, own.decode("utf-8"))
+    raise FrameError(f"No buffer of kind {kind} is known.")
+
+
+def _own_cost(encoded: Encoded) -> int:
+    cost = _OVERHEAD + len(encoded.tree) + sum(map(len, encoded.assets))
+    return cost + sum(_PER_BUFFER + len(buffer.data) + _text_cost(buffer) for buffer in encoded.buffers)
+
+
+def _received_cost(encoded: Encoded, length: int) -> int:
+    """Count the received bytes once when a raw buffer keeps them alive, and what was copied out of them."""
+    copied = sum(_PER_BUFFER + len(b.data) + _text_cost(b) for b in encoded.buffers if b.kind != RAW)
+    raw = [_PER_BUFFER for buffer in encoded.buffers if buffer.kind == RAW]
+    return _OVERHEAD + len(encoded.tree) + copied + (length + sum(raw) if raw else 0)
+
+
+def _text_cost(buffer: Buffer) -> int:
+    return sys.getsizeof(buffer.shared) if isinstance(buffer.shared, str) else 0
