@@ -11,12 +11,12 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
-from typing import Final, Protocol
+from typing import Final
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
-from storagecache.capabilities import BulkDeleter, ObjectLister, Overwriter, RangeReader
+from storagecache.capabilities import BulkDeleter, ObjectInfo, ObjectLister, Overwriter, RangeReader
 from storagecache.errors import StorageError
 from storagecache.node_cache.frames import expiry_of
 
@@ -28,14 +28,6 @@ TOMBSTONE_LIFE: Final = timedelta(days=31)  # longer than any value that it coul
 STATS_LIFE: Final = timedelta(days=7)
 
 Piece = bytes | memoryview
-
-
-class Listed(Protocol):
-    """What a listing tells of an object."""
-
-    key: str
-    size: int
-    modified_at: datetime
 
 
 class CacheArea:
@@ -85,7 +77,7 @@ class CacheArea:
         for name in full:
             self.storage.delete(name)
 
-    def listing(self, start_after: str = "") -> Iterable[Listed]:
+    def listing(self, start_after: str = "") -> Iterable[ObjectInfo]:
         """Yield the area's objects in order; their keys are full names."""
         if not isinstance(self.storage, ObjectLister):
             return
@@ -102,7 +94,7 @@ class CacheArea:
                 return
             yield name
 
-    def short(self, info: Listed) -> str:
+    def short(self, info: ObjectInfo) -> str:
         """Give a listed object's name without the storage's prefix."""
         return info.key.removeprefix(self._prefix)
 
@@ -147,7 +139,7 @@ def trim(storage: Storage, max_bytes: int) -> tuple[int, int]:
     return _delete_batches(area, _first_bytes(area, excess), None)
 
 
-def _first_bytes(area: CacheArea, excess: int) -> Iterable[Listed]:
+def _first_bytes(area: CacheArea, excess: int) -> Iterable[ObjectInfo]:
     """Yield objects in order until `excess` bytes are reached: hours first, then values, never a token."""
     for info in area.listing():
         if excess <= 0:
@@ -157,18 +149,18 @@ def _first_bytes(area: CacheArea, excess: int) -> Iterable[Listed]:
             yield info
 
 
-def _expired_hours(area: CacheArea, now: datetime) -> Iterable[Listed]:
+def _expired_hours(area: CacheArea, now: datetime) -> Iterable[ObjectInfo]:
     """Yield what lies under hours before `now`; they come first in the listing."""
     hour = now.strftime(HOUR_FORMAT)
     return takewhile(lambda info: area.short(info)[:HOUR_DIGITS] < hour, area.listing())
 
 
-def _spent_files(area: CacheArea, now: datetime) -> Iterable[Listed]:
+def _spent_files(area: CacheArea, now: datetime) -> Iterable[ObjectInfo]:
     """Yield the small files that are past their use; they come behind all hours."""
     return (info for info in area.listing(start_after=BEHIND_HOURS) if _is_spent(area, info, now))
 
 
-def _is_spent(area: CacheArea, info: Listed, now: datetime) -> bool:
+def _is_spent(area: CacheArea, info: ObjectInfo, now: datetime) -> bool:
     name, age = area.short(info), now - info.modified_at
     if name.startswith("v/"):
         return age > timedelta(hours=1) and _value_is_over(area, name, now)
@@ -181,7 +173,7 @@ def _value_is_over(area: CacheArea, name: str, now: datetime) -> bool:
     return data is not None and expiry_of(data) <= now.timestamp()
 
 
-def _delete_batches(area: CacheArea, found: Iterable[Listed], limit: int | None) -> tuple[int, int]:
+def _delete_batches(area: CacheArea, found: Iterable[ObjectInfo], limit: int | None) -> tuple[int, int]:
     files = size = 0
     batch: list[str] = []
     for info in found:

@@ -117,7 +117,8 @@ class _Client:
         return self.get_multi([key]).get(key, default)
 
     def get_multi(self, keys: Iterable[str]) -> dict[str, bytes]:
-        found = _tried(lambda: self._client.fetch(list(keys)), {})
+        nothing: dict[str, bytes | memoryview] = {}
+        found = _tried(lambda: self._client.fetch(list(keys)), nothing)
         return {key: bytes(value) for key, value in found.items()}
 
     def set(self, key: str, value: bytes, expire: int = 0) -> bool:
@@ -138,13 +139,14 @@ class _Client:
         return _tried(lambda: self._client.remove(key), False)
 
     def delete_multi(self, keys: Iterable[str]) -> bool:
-        return all([self.delete(key) for key in keys])
+        deleted = [self.delete(key) for key in keys]
+        return all(deleted)
 
     def incr(self, key: str, delta: int) -> int | None:
-        return _tried(lambda: self._call(key, lambda c: c.incr(key, delta, noreply=False)), None)
+        return _tried(lambda: self._call(key, lambda c: _number(c.incr(key, delta, noreply=False))), None)
 
     def decr(self, key: str, delta: int) -> int | None:
-        return _tried(lambda: self._call(key, lambda c: c.decr(key, delta, noreply=False)), None)
+        return _tried(lambda: self._call(key, lambda c: _number(c.decr(key, delta, noreply=False))), None)
 
     def _call(self, key: str, operation: Callable[[Any], T]) -> T:
         return self._client.node_of(key).call(operation)
@@ -160,6 +162,10 @@ def _checked(value: object) -> bytes:
     if not isinstance(value, bytes):
         raise TypeError(f"The cache `nodes` holds bytes only, not {type(value).__name__}.")
     return value
+
+
+def _number(answer: Any) -> int | None:
+    return None if answer is None else int(answer)
 
 
 def _tried(step: Callable[[], T], otherwise: T) -> T:

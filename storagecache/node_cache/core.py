@@ -6,7 +6,6 @@ None of them raises for a reason of the cache's own. Waiting and computing are d
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, Final
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.errors import FrameError, NotCacheableError
 from storagecache.node_cache.flights import Flights, KeyLocks, NoLocks, TierLocks
+from storagecache.node_cache.forks import watch_forks
 from storagecache.node_cache.frames import Frame, frame_of
 from storagecache.node_cache.generations import AnyKey, Generations, Lease, key_id
 from storagecache.node_cache.memory import ByteLRU
@@ -74,7 +74,7 @@ class Core:
         self.upkeep = Upkeep(shelves=self.shelves, stats=self.stats, max_disk_bytes=max_disk_bytes, clock=clock)
         self._tier = tier
         self._start()
-        os.register_at_fork(after_in_child=self._restart)
+        watch_forks(self)
 
     def find(self, key: AnyKey, *, writable: bool = False, counted: bool = True) -> tuple[Any, Lease | None]:
         """Give a key's value or MISS, and the lease that a set after it is to use (None: the cache is in trouble)."""
@@ -197,7 +197,7 @@ class Core:
         self.locks: KeyLocks = TierLocks(self._tier, self.upkeep.wake) if self._tier.evicts else NoLocks()
         self.upkeep.beat_for(self.locks)
 
-    def _restart(self) -> None:
+    def after_fork(self) -> None:
         """Begin anew in a forked child: its threads are gone, and what they led and held is the parent's."""
         self.upkeep.reset()
         self._start()

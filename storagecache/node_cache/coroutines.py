@@ -100,4 +100,4 @@ async def _result(compute: Compute[T]) -> T:
     if inspect.isawaitable(result):
         later: T = await result
         return later
-    return result  # type: ignore[return-value]
+    return result

@@ -64,7 +64,7 @@ class Flights:
     def leads_others(self, owner: Any) -> bool:
         """Tell whether an owner leads more than one flight: it computes within a compute."""
         with self._lock:
-            return sum(flight.leader == owner for flight in self._flights.values()) > 1
+            return len([flight for flight in self._flights.values() if flight.leader == owner]) > 1
 
     def land(self, name: str, flight: Flight, *, frame: Frame | None = None, error: Exception | None = None) -> None:
         """Tell the followers how it went; only the first word counts."""

@@ -6,12 +6,12 @@ another key's frame and anybody else's bytes are refused before a byte of the bo
 
 from __future__ import annotations
 
-import hmac
 import math
 import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Any, Final
 
 import ormsgpack
@@ -30,6 +30,10 @@ PREFIX_BYTES: Final = HEADER.size + MAC_BYTES
 ALIGNMENT: Final = 64
 NO_TTL: Final = -1.0
 
+_HEADER_BYTES: Final = HEADER.size
+_LENGTH: Final = struct.Struct("<I")
+_NO_ASSETS: Final = b"\x90"  # MessagePack's empty array
+_ONE_SHOT_BYTES: Final = 65_536  # below it, one copy is cheaper than several updates
 _KIND_SHIFT: Final = 56  # a table entry: the buffer's kind in the top byte, its length below
 _LENGTH_MASK: Final = (1 << _KIND_SHIFT) - 1
 _PARALLEL_BYTES: Final = 8 << 20  # below it, threads cost more than they bring
@@ -101,19 +105,21 @@ def read_frame(data: bytes | memoryview, key: str, secret: bytes) -> Frame:
     Raises:
         FrameError: anything but the untouched bytes that `write_frame` made for this key and secret.
     """
-    view = memoryview(data).toreadonly()
-    if len(view) < PREFIX_BYTES:
+    size = len(data)
+    if size < PREFIX_BYTES:
         raise FrameError("A frame is cut off in its header.")
-    header, mac, body = view[: HEADER.size], view[HEADER.size : PREFIX_BYTES], view[PREFIX_BYTES:]
-    magic, version, kind, codec, flags, created, ttl, compute, total, *sizes = HEADER.unpack(header)
-    if (magic, version, codec, flags, total) != (MAGIC, VERSION, CODEC, 0, len(view)):
+    view = memoryview(data).toreadonly()
+    header, body = view[:_HEADER_BYTES], view[PREFIX_BYTES:]
+    magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree, _ = HEADER.unpack(header)
+    if magic != MAGIC or version != VERSION or codec != CODEC or flags or total != size:
         raise FrameError("Not a whole frame of this version.")
-    if not hmac.compare_digest(_mac(header, key, [body], secret), mac):
+    if not compare_digest(_mac(header, key, [body], secret), view[_HEADER_BYTES:PREFIX_BYTES]):
         raise FrameError("A frame's MAC does not fit: damaged, forged or another key's.")
     try:
-        return Frame(*_read_body(body, *sizes[:3], created, ttl, compute, kind))
+        encoded = _read_body(body, buffers, assets, tree)
     except (struct.error, TypeError, ValueError, LookupError) as error:
         raise FrameError("A frame's tables cannot be read.") from error
+    return Frame(encoded, created, ttl, compute, kind, _received_cost(encoded, size))
 
 
 def expiry_of(data: bytes | memoryview) -> float:
@@ -128,8 +134,11 @@ def expiry_of(data: bytes | memoryview) -> float:
 
 def _mac(header: bytes | memoryview, key: str, body: list[bytes | memoryview], secret: bytes) -> bytes:
     name = key.encode("utf-8", "surrogatepass")
-    threads = blake3.AUTO if sum(map(len, body)) >= _PARALLEL_BYTES else 1
-    hasher = blake3(b"".join((header, struct.pack("<I", len(name)), name)), key=secret, max_threads=threads)
+    size = sum(map(len, body))
+    start = (header, _LENGTH.pack(len(name)), name)
+    if size <= _ONE_SHOT_BYTES:
+        return blake3(b"".join((*start, *body)), key=secret).digest()
+    hasher = blake3(b"".join(start), key=secret, max_threads=blake3.AUTO if size >= _PARALLEL_BYTES else 1)
     for piece in body:
         hasher.update(piece)
     return hasher.digest()
@@ -149,22 +158,27 @@ def _padding(length: int) -> bytes:
     return bytes(-length % ALIGNMENT)
 
 
-def _read_body(
-    body: memoryview, buffers: int, assets: int, tree: int, created: float, ttl: float, compute: float, kind: int
-) -> tuple[Encoded, float, float, float, int, int]:
-    entries = struct.unpack_from(f"<{buffers}Q", body) if buffers * 8 <= len(body) else _too_many()
-    at = buffers * 8
-    names = ormsgpack.unpackb(body[at : at + assets])
-    packed = bytes(body[at + assets : at + assets + tree])
-    opened, end = _read_buffers(body, at + assets + tree, entries)
-    if len(packed) != tree or end != len(body) or type(names) is not list:
+def _read_body(body: memoryview, buffers: int, assets: int, tree: int) -> Encoded:
+    tree_at = buffers * 8 + assets
+    end = tree_at + tree
+    if end > len(body):
+        raise FrameError("A frame's tables are longer than the frame.")
+    packed = bytes(body[tree_at:end])
+    names = body[buffers * 8 : tree_at]
+    ids = () if bytes(names) == _NO_ASSETS else _asset_ids(names)
+    opened: tuple[Buffer, ...] = ()
+    if buffers:
+        opened, end = _read_buffers(body, end, struct.unpack_from(f"<{buffers}Q", body))
+    if end != len(body):
         raise FrameError("A frame's sizes do not add up.")
-    encoded = Encoded(packed, opened, tuple(names))
-    return encoded, created, ttl, compute, kind, _received_cost(encoded, len(body))
+    return Encoded(packed, opened, ids)
 
 
-def _too_many() -> tuple[int, ...]:
-    raise FrameError("A frame's table is longer than the frame.")
+def _asset_ids(packed: memoryview) -> tuple[str, ...]:
+    ids = ormsgpack.unpackb(packed)
+    if type(ids) is not list or any(type(asset_id) is not str for asset_id in ids):
+        raise FrameError("A frame's assets are not ids.")
+    return tuple(ids)
 
 
 def _read_buffers(body: memoryview, at: int, entries: tuple[int, ...]) -> tuple[tuple[Buffer, ...], int]:
@@ -197,6 +211,8 @@ def _own_cost(encoded: Encoded) -> int:
 
 def _received_cost(encoded: Encoded, length: int) -> int:
     """Count the received bytes once when a raw buffer keeps them alive, and what was copied out of them."""
+    if not encoded.buffers:
+        return _OVERHEAD + len(encoded.tree)
     copied = sum(_PER_BUFFER + len(b.data) + _text_cost(b) for b in encoded.buffers if b.kind != RAW)
     raw = [_PER_BUFFER for buffer in encoded.buffers if buffer.kind == RAW]
     return _OVERHEAD + len(encoded.tree) + copied + (length + sum(raw) if raw else 0)

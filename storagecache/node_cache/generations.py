@@ -3,7 +3,8 @@
 Each scope (all, user, workflow, node type and their combinations) has a random token in the shared tier; a key on the
 wire is a digest of the key and of its scopes' tokens, so that a new token leaves old entries unreachable for ever. A
 single key has a tombstone token of the same kind. The epoch is one token that every clear replaces last: while it
-stands, what this process remembers of all others is current. A token that is lost is replaced by a new one, never by a guess.
+stands, what this process remembers of all others is current. A token that is lost is replaced by a new one, never
+by a guess.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Final
+
+from storagecache.node_cache.forks import watch_forks
 
 IDLE_TICKS: Final = 30  # without work for as long, the thread ends; the next work starts it again
 
@@ -16,8 +17,9 @@ class Housekeeper:
     def __init__(self, tick: Callable[[], bool], seconds: float) -> None:
         self._tick = tick
         self._seconds = seconds
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        self._thread: threading.Thread | None = None
+        self.after_fork()
+        watch_forks(self)
 
     def wake(self) -> None:
         """See to it that the thread runs."""
@@ -25,6 +27,7 @@ class Housekeeper:
             return
         with self._lock:
             if self._thread is None:
+                self._closing = False
                 self._thread = threading.Thread(target=self._run, name="node-cache-housekeeper", daemon=True)
                 self._thread.start()
 
@@ -33,14 +36,23 @@ class Housekeeper:
         self.wake()
         self._due.set()
 
-    def _reset(self) -> None:
+    def close(self) -> None:
+        """End the thread after the tick under way; the next work would start it again."""
+        thread, self._closing = self._thread, True
+        if thread is not None:
+            self._due.set()
+            thread.join()
+
+    def after_fork(self) -> None:
+        """Begin anew: the thread is the parent's."""
         self._lock = threading.Lock()
+        self._closing = False
         self._due = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _run(self) -> None:
         idle = 0
-        while idle < IDLE_TICKS:
+        while idle < IDLE_TICKS and not self._closing:
             self._due.wait(self._seconds)
             self._due.clear()
             idle = 0 if self._tick() else idle + 1

@@ -26,6 +26,7 @@ from pymemcache.exceptions import (
 )
 
 from storagecache.node_cache.breaker import Breaker
+from storagecache.node_cache.forks import watch_forks
 
 CONNECT_SECONDS: Final = 0.25
 READ_SECONDS: Final = 0.25  # for an answer's first byte; then:
@@ -273,7 +274,7 @@ class Memcached:
         self.nodes = [Node(_address(server)) for server in servers]
         if not self.nodes:
             raise ValueError("A Memcached cache needs at least one server.")
-        os.register_at_fork(after_in_child=self._after_fork)
+        watch_forks(self)
 
     def node_of(self, key: str) -> Node:
         """Choose a key's node: the highest hash of both; a changed list moves only its share of the keys."""
@@ -324,7 +325,7 @@ class Memcached:
         for node in self.nodes:
             node.close()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         for node in self.nodes:
             node._lock = threading.Lock()
             node.breaker = Breaker(time.monotonic)

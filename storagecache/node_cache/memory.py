@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from storagecache.node_cache.forks import watch_forks
 
 V = TypeVar("V")
 
@@ -28,7 +29,7 @@ class ByteLRU(Generic[V]):
         self._bytes = 0
         self._evictions = 0
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._new_lock)
+        watch_forks(self)
 
     def get(self, key: str) -> V | None:
         """Give an entry and make it the most recent, or None."""
@@ -75,7 +76,7 @@ class ByteLRU(Generic[V]):
         self._bytes -= held.cost
         return True
 
-    def _new_lock(self) -> None:
+    def after_fork(self) -> None:
         """Replace a lock that another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
 

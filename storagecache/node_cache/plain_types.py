@@ -111,13 +111,13 @@ def _unpack_map(payload: bytes, unpack: Unpacker) -> dict[Any, Any]:
 
 
 def _unpack_datetime(payload: bytes, unpack: Unpacker) -> dt.datetime:
-    *parts, fold, zone = unpack(payload)
-    return dt.datetime(*parts, fold=fold, tzinfo=_unzone(zone))
+    year, month, day, hour, minute, second, microsecond, fold, zone = unpack(payload)
+    return dt.datetime(year, month, day, hour, minute, second, microsecond, _unzone(zone), fold=fold)
 
 
 def _unpack_time(payload: bytes, unpack: Unpacker) -> dt.time:
-    *parts, fold, zone = unpack(payload)
-    return dt.time(*parts, fold=fold, tzinfo=_unzone(zone))
+    hour, minute, second, microsecond, fold, zone = unpack(payload)
+    return dt.time(hour, minute, second, microsecond, _unzone(zone), fold=fold)
 
 
 _ENCODERS: Final[dict[type, tuple[int, Callable[[Any, Packer], bytes]]]] = {

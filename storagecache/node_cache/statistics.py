@@ -12,6 +12,7 @@ from typing import Any, Final
 import ormsgpack
 
 from storagecache.node_cache.area import CacheArea
+from storagecache.node_cache.forks import watch_forks
 
 TIERS: Final = ("l1", "l2", "l3")
 TIER_COUNTS: Final = ("hits", "misses", "bytes", "errors", "too_large")
@@ -39,7 +40,7 @@ class Counters:
         self._counts["seconds_saved"] = 0.0
         self._lock = threading.Lock()
         self.is_dirty = False
-        os.register_at_fork(after_in_child=self._restart)
+        watch_forks(self)
 
     def add(self, *names: str, seconds_saved: float = 0.0, **amounts: int) -> None:
         """Add one to each of the names, and amounts to others."""
@@ -59,7 +60,7 @@ class Counters:
         tree: Stats = {tier: {name: counts.pop(f"{tier}_{name}") for name in TIER_COUNTS} for tier in TIERS}
         return {**tree, **counts}
 
-    def _restart(self) -> None:
+    def after_fork(self) -> None:
         """Begin at nought in a forked child, which has a file of its own."""
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(self._counts, 0)

@@ -55,6 +55,11 @@ class Upkeep:
         """Prolong the held ones of these locks from now on."""
         self._locks = locks
 
+    def close(self) -> None:
+        """Write what is pending, and end the thread."""
+        self.flush()
+        self._housekeeper.close()
+
     def wake(self) -> None:
         """See to it that the side work is done within a second or two."""
         self._housekeeper.wake()
@@ -134,7 +139,8 @@ class Upkeep:
         self._untrimmed = 0
         try:
             files, size = trim(area.storage, self._max_disk_bytes - share)  # room until the next time
-            logger.info("node cache trimmed files=%d bytes=%d", files, size)
+            if files:
+                logger.info("node cache trimmed files=%d bytes=%d", files, size)
         except (OSError, StorageError) as error:
             logger.warning("node cache not trimmed reason=%s", error)
         return True
