@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
@@ -16,7 +17,7 @@ from typing import Final
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
-from storagecache.capabilities import BulkDeleter, ObjectInfo, ObjectLister, Overwriter, RangeReader
+from storagecache.capabilities import BulkDeleter, FolderStaging, ObjectInfo, ObjectLister, Overwriter, RangeReader
 from storagecache.errors import StorageError
 from storagecache.node_cache.frames import expiry_of
 
@@ -27,6 +28,8 @@ LONGEST_TTL: Final = 60 * 60 * 24 * 30  # seconds; a value without an end is kep
 TOMBSTONE_LIFE: Final = timedelta(days=31)  # longer than any value that it could hide
 STATS_LIFE: Final = timedelta(days=7)
 
+_RACY_NANOSECONDS: Final = 100_000_000
+
 Piece = bytes | memoryview
 
 
@@ -36,7 +39,8 @@ class CacheArea:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._prefix: str = getattr(storage, "object_prefix", "")
-        self._is_local = _is_local(storage)
+        self._is_local = isinstance(storage, FolderStaging)  # LocalFiles is no answer: all of Django's have a `path`
+        self._paths: dict[str, str] = {}  # of the few files whose signature is asked for
 
     def read(self, name: str) -> bytes | None:
         """Give a file's bytes, or None when it is absent.
@@ -51,6 +55,24 @@ class CacheArea:
         except FileNotFoundError:
             return None
 
+    def signature(self, name: str) -> tuple[int, ...] | None:
+        """Give what changes whenever a local file is replaced, without opening it; None where that is not to be had.
+
+        A file that was replaced in the last moments gives None, too: the kernel's clock ticks in milliseconds, so that
+        a second change in the same tick could look like the first (as git's "racy" index entries).
+        """
+        if not self._is_local:
+            return None
+        try:
+            if name not in self._paths:
+                self._paths[name] = self.storage.path(self._prefix + name)
+            status = os.stat(self._paths[name])
+        except OSError:
+            return None
+        if time.time_ns() - status.st_ctime_ns < _RACY_NANOSECONDS:
+            return None
+        return status.st_ino, status.st_ctime_ns, status.st_size, status.st_dev
+
     def replace(self, name: str, pieces: Iterable[Piece]) -> None:
         """Put a file, whole for every reader; one of that name is replaced.
 
@@ -63,6 +85,18 @@ class CacheArea:
             return
         self.storage.delete(full)
         self.storage.save(full, ContentFile(b"".join(pieces)))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a file unless it is there; of many at once, in all processes, one succeeds.
+
+        Raises:
+            OSError, StorageError
+        """
+        try:
+            self.storage.save(self._prefix + name, ContentFile(data))
+        except FileExistsError:
+            return False
+        return True
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; absent ones do not matter.
@@ -186,14 +220,6 @@ def _delete_batches(area: CacheArea, found: Iterable[ObjectInfo], limit: int | N
             batch = []
     area.delete(batch)
     return files, size
-
-
-def _is_local(storage: Storage) -> bool:
-    """Tell whether objects are files here (Django's base class has a `path` that only raises)."""
-    try:
-        return os.path.isabs(storage.path("0")) and not hasattr(storage, "_root")
-    except (NotImplementedError, ValueError, StorageError, AttributeError):
-        return False
 
 
 def _read_path(path: str) -> bytes | None:

@@ -7,7 +7,7 @@ buffers outside of it. The envelope around both is in `frames`.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import ormsgpack
@@ -50,6 +50,7 @@ class Encoded:
     tree: bytes
     buffers: tuple[Buffer, ...] = ()
     assets: tuple[str, ...] = ()
+    arrays: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)  # read-only, as first decoded
 
 
 def encode_value(value: Any) -> Encoded:
@@ -75,7 +76,7 @@ def decode_value(encoded: Encoded, *, writable: bool = False) -> Any:
         FrameError: not what `encode_value` makes, or a library that it needs is not installed here.
     """
     try:
-        return _Decoder(encoded.buffers, writable=writable).unpack(encoded.tree)
+        return _Decoder(encoded, writable=writable).unpack(encoded.tree)
     except FrameError:
         raise
     except _DAMAGE as error:
@@ -154,10 +155,11 @@ def _is_utf8(value: str) -> bool:
 class _Decoder:
     """One reading of a tree over its buffers."""
 
-    __slots__ = ("_buffers", "_writable")
+    __slots__ = ("_arrays", "_buffers", "_writable")
 
-    def __init__(self, buffers: tuple[Buffer, ...], *, writable: bool) -> None:
-        self._buffers = buffers
+    def __init__(self, encoded: Encoded, *, writable: bool) -> None:
+        self._arrays = encoded.arrays
+        self._buffers = encoded.buffers
         self._writable = writable
 
     def unpack(self, packed: bytes) -> Any:
@@ -167,10 +169,19 @@ class _Decoder:
         if tag == plain.BUFFER:
             return self._shared(*_NUMBER.unpack(payload))
         if tag == plain.RICH:
-            name, description, first, count = self.unpack(payload)
-            views = [memoryview(self._raw(number)) for number in range(first, first + count)]
-            return rich_types.put_together(name, description, views, writable=self._writable)
+            array = self._arrays.get(payload)
+            return self._rich(payload) if array is None else array.copy("K") if self._writable else array.view()
         return plain.unpack_plain(tag, payload, self.unpack)
+
+    def _rich(self, payload: bytes) -> Any:
+        """Make an array, image or table; an array is remembered, and each reader gets a view of its own."""
+        name, description, first, count = self.unpack(payload)
+        views = [memoryview(self._raw(number)) for number in range(first, first + count)]
+        value = rich_types.put_together(name, description, views, writable=self._writable)
+        if name != "ndarray" or self._writable:
+            return value
+        self._arrays[payload] = value
+        return value.view()
 
     def _shared(self, number: int) -> bytes | str:
         shared = self._buffers[number].shared

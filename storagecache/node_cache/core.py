@@ -18,7 +18,7 @@ from storagecache.node_cache.forks import watch_forks
 from storagecache.node_cache.frames import Frame, frame_of
 from storagecache.node_cache.generations import AnyKey, Generations, Lease, key_id
 from storagecache.node_cache.memory import ByteLRU
-from storagecache.node_cache.miss import MISS, Miss
+from storagecache.node_cache.miss import MISS
 from storagecache.node_cache.references import all_live
 from storagecache.node_cache.shelves import Shelves
 from storagecache.node_cache.statistics import Counters, Stats
@@ -80,13 +80,15 @@ class Core:
         """Give a key's value or MISS, and the lease that a set after it is to use (None: the cache is in trouble)."""
         self.upkeep.note(key)
         try:
-            lease, frame = self._look(key)
+            lease, frame, tier = self._look(key)
         except TierTroubleError as error:
             self.trouble(error)
-            lease, frame = None, None
+            lease, frame, tier = None, None, ""
         value = MISS if frame is None else self.opened(frame, writable=writable)
-        if counted:
-            self._count(value, frame)
+        if frame is not None and value is not MISS:
+            self.counters.hit(tier, frame.cost, frame.compute)
+        elif counted:
+            self.counters.add("misses")
         return value, lease
 
     def opened(self, frame: Frame, *, writable: bool) -> Any:
@@ -162,18 +164,17 @@ class Core:
         self.counters.add("l2_errors")
         logger.debug("node cache tier failed tier=l2 reason=%s", error)
 
-    def _look(self, key: AnyKey) -> tuple[Lease, Frame | None]:
+    def _look(self, key: AnyKey) -> tuple[Lease, Frame | None, str]:
         lease = self.generations.remembered(key)
         if lease is not None and (frame := self.shelves.in_memory(lease)) is not None:
             if not self.generations.is_current(lease):
                 lease = self.generations.load(key)
                 frame = self.shelves.in_memory(lease)
             if frame is not None and not frame.is_expired(self.clock()):
-                self.counters.add("l1_hits", l1_bytes=frame.cost)
-                return lease, frame
+                return lease, frame, "l1"
         self.counters.add("l1_misses")
         lease, data = self.generations.read(key)
-        return lease, self.shelves.open(lease, data, self.clock())
+        return lease, *self.shelves.open(lease, data, self.clock())
 
     def _names_live_assets(self, frame: Frame) -> bool:
         try:
@@ -181,12 +182,6 @@ class Core:
         except Exception:
             logger.warning("node cache could not ask for assets", exc_info=True)
             return False
-
-    def _count(self, value: object, frame: Frame | None) -> None:
-        if frame is None or isinstance(value, Miss):
-            self.counters.add("misses")
-        else:
-            self.counters.add("hits", seconds_saved=frame.compute)
 
     def _written(self, size: int) -> None:
         self.upkeep.written(size)

@@ -32,6 +32,7 @@ NO_TTL: Final = -1.0
 
 _HEADER_BYTES: Final = HEADER.size
 _LENGTH: Final = struct.Struct("<I")
+_unpack: Final = HEADER.unpack_from
 _NO_ASSETS: Final = b"\x90"  # MessagePack's empty array
 _ONE_SHOT_BYTES: Final = 65_536  # below it, one copy is cheaper than several updates
 _KIND_SHIFT: Final = 56  # a table entry: the buffer's kind in the top byte, its length below
@@ -108,12 +109,12 @@ def read_frame(data: bytes | memoryview, key: str, secret: bytes) -> Frame:
     size = len(data)
     if size < PREFIX_BYTES:
         raise FrameError("A frame is cut off in its header.")
-    view = memoryview(data).toreadonly()
-    header, body = view[:_HEADER_BYTES], view[PREFIX_BYTES:]
-    magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree, _ = HEADER.unpack(header)
+    magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree, _ = _unpack(data)
     if magic != MAGIC or version != VERSION or codec != CODEC or flags or total != size:
         raise FrameError("Not a whole frame of this version.")
-    if not compare_digest(_mac(header, key, [body], secret), view[_HEADER_BYTES:PREFIX_BYTES]):
+    whole = data if type(data) is bytes and size <= _ONE_SHOT_BYTES else memoryview(data).toreadonly()
+    body = whole[PREFIX_BYTES:]
+    if not compare_digest(_mac(whole[:_HEADER_BYTES], key, [body], secret), whole[_HEADER_BYTES:PREFIX_BYTES]):
         raise FrameError("A frame's MAC does not fit: damaged, forged or another key's.")
     try:
         encoded = _read_body(body, buffers, assets, tree)
@@ -134,7 +135,7 @@ def expiry_of(data: bytes | memoryview) -> float:
 
 def _mac(header: bytes | memoryview, key: str, body: list[bytes | memoryview], secret: bytes) -> bytes:
     name = key.encode("utf-8", "surrogatepass")
-    size = sum(map(len, body))
+    size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     start = (header, _LENGTH.pack(len(name)), name)
     if size <= _ONE_SHOT_BYTES:
         return blake3(b"".join((*start, *body)), key=secret).digest()
@@ -158,7 +159,7 @@ def _padding(length: int) -> bytes:
     return bytes(-length % ALIGNMENT)
 
 
-def _read_body(body: memoryview, buffers: int, assets: int, tree: int) -> Encoded:
+def _read_body(body: bytes | memoryview, buffers: int, assets: int, tree: int) -> Encoded:
     tree_at = buffers * 8 + assets
     end = tree_at + tree
     if end > len(body):
@@ -168,13 +169,13 @@ def _read_body(body: memoryview, buffers: int, assets: int, tree: int) -> Encode
     ids = () if bytes(names) == _NO_ASSETS else _asset_ids(names)
     opened: tuple[Buffer, ...] = ()
     if buffers:
-        opened, end = _read_buffers(body, end, struct.unpack_from(f"<{buffers}Q", body))
+        opened, end = _read_buffers(memoryview(body), end, struct.unpack_from(f"<{buffers}Q", body))
     if end != len(body):
         raise FrameError("A frame's sizes do not add up.")
     return Encoded(packed, opened, ids)
 
 
-def _asset_ids(packed: memoryview) -> tuple[str, ...]:
+def _asset_ids(packed: bytes | memoryview) -> tuple[str, ...]:
     ids = ormsgpack.unpackb(packed)
     if type(ids) is not list or any(type(asset_id) is not str for asset_id in ids):
         raise FrameError("A frame's assets are not ids.")

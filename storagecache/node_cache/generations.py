@@ -69,7 +69,7 @@ class Generations:
         Raises:
             TierTroubleError
         """
-        return _token(self._tier.fetch([EPOCH_KEY]), EPOCH_KEY) == lease.epoch
+        return self._tier.holds(EPOCH_KEY, lease.epoch.encode())
 
     def read(self, key: AnyKey) -> tuple[Lease, bytes | memoryview | None]:
         """Give a key's lease and entry as they are now: in one trip where the scopes are remembered.

@@ -7,13 +7,13 @@ what it had, and nothing was written elsewhere in between that it could contradi
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
@@ -34,7 +34,7 @@ BYTES_PER_SECOND: Final = 4_000_000  # the slowest transfer that is waited for
 MAX_ITEM_BYTES: Final = 1 << 20  # Memcached's default -I
 MAX_RELATIVE_TTL: Final = 60 * 60 * 24 * 30  # memcached protocol.txt, "Expiration times": above, it is a date
 
-_PEEK_BYTES: Final = 16_384
+_CHUNK_BYTES: Final = 16_384
 _MAX_LINE: Final = 1024
 _MAX_IDLE: Final = 16  # connections kept per node
 _TIMEVAL: Final = struct.Struct("ll")
@@ -68,6 +68,8 @@ class BytesSerde:
 class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not exported
     """One connection. pymemcache reads 4 KiB at a time; here a value is one receive into its own memory."""
 
+    expects_long = False  # a guess from the last answer: whether to look before taking
+
     def _connect(self) -> None:
         super()._connect()
         self.sock.settimeout(None)  # the kernel's timeouts leave MSG_WAITALL whole and save a poll per call
@@ -75,8 +77,8 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
 
-    def fetch(self, keys: list[bytes]) -> dict[bytes, bytes | memoryview]:
-        """Get some keys in one trip.
+    def fetch(self, wires: dict[bytes, str]) -> dict[str, bytes | memoryview]:
+        """Get some keys, named as they are on the wire, in one trip; gives those found by their own names.
 
         Raises:
             OSError, MemcacheError: the connection is then closed.
@@ -84,109 +86,132 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
         if self.sock is None:
             self._connect()
         try:
-            self.sock.sendall(b"get %b\r\n" % b" ".join(keys))
-            return _Reply(self.sock, frozenset(keys)).read()
+            self.sock.sendall(b"get %b\r\n" % b" ".join(wires))
+            reply = _Reply(self.sock, wires, self.expects_long)
+            values = reply.read()
         except BaseException:
             self.close()  # what is left of the answer must not become the next one's
             raise
+        self.expects_long = reply.was_long
+        return values
 
     def _fetch_cmd(self, name: bytes, keys: Iterable[Any], expect_cas: bool, key_prefix: bytes = b"") -> dict[Any, Any]:
         if name != b"get":
             return dict(super()._fetch_cmd(name, keys, expect_cas, key_prefix))
-        wire = {self.check_key(key, key_prefix=key_prefix): key for key in keys}
-        return {wire[key]: bytes(value) for key, value in self.fetch(list(wire)).items()}
+        return {key: bytes(value) for key, value in self.fetch({self.check_key(key): key for key in keys}).items()}
 
 
-@dataclass(slots=True)
 class _Reply:
-    """The answer to one `get`, read off a socket; trusts no number in it."""
+    """The answer to one `get`, read off a socket; trusts no number in it.
 
-    sock: socket.socket
-    expected: frozenset[bytes]
-    buffer: bytes = b""
-    at: int = 0
+    Where a long value is expected, bytes are first only looked at (MSG_PEEK), so that the value can be received
+    straight into memory of its own. A wrong guess costs a copy or a system call.
+    """
 
-    def read(self) -> dict[bytes, bytes | memoryview]:
-        values: dict[bytes, bytes | memoryview] = {}
-        self._peek()
+    __slots__ = ("_at", "_buffer", "_looks", "_sock", "_wires", "was_long")
+
+    def __init__(self, sock: socket.socket, wires: dict[bytes, str], expects_long: bool) -> None:
+        self._sock = sock
+        self._wires = wires
+        self._looks = expects_long
+        self._buffer = b""
+        self._at = 0
+        self.was_long = False
+
+    def read(self) -> dict[str, bytes | memoryview]:
+        values: dict[str, bytes | memoryview] = {}
+        self._more()
         while (line := self._line()) != b"END":
             key, size = self._value_header(line)
             if key in values:
                 raise MemcacheUnknownError("the same key twice")
             values[key] = self._value(size)
-        self._consume()
+        if self._looks:
+            self._take_seen()
+        elif self._at != len(self._buffer):
+            raise MemcacheUnknownError("more than was asked for")
         return values
 
-    def _peek(self) -> None:
-        """Look at what has come without taking it, so that a long value can be received straight into place."""
-        self.buffer = self.sock.recv(_PEEK_BYTES, socket.MSG_PEEK)
-        self.at = 0
-        if not self.buffer:
+    def _more(self) -> None:
+        """Get what has come, behind what is left."""
+        left = self._buffer[self._at :]
+        if self._looks:
+            self._take_seen()
+            came = self._sock.recv(_CHUNK_BYTES, socket.MSG_PEEK)
+            left = b""
+        else:
+            came = self._sock.recv(_CHUNK_BYTES)
+        if not came:
             raise MemcacheUnexpectedCloseError
+        self._buffer, self._at = left + came, 0
 
-    def _consume(self) -> None:
+    def _take_seen(self) -> None:
         """Take what was looked at and used up."""
-        if self.at:
-            self.sock.recv(self.at, socket.MSG_WAITALL)
-        self.buffer, self.at = self.buffer[self.at :], 0
+        if self._at:
+            self._sock.recv(self._at, socket.MSG_WAITALL)
+        self._buffer, self._at = b"", 0
 
     def _line(self) -> bytes:
-        end = self.buffer.find(b"\r\n", self.at)
+        end = self._buffer.find(b"\r\n", self._at)
         if end < 0:
             end = self._longer_line()
-        line = self.buffer[self.at : end]
-        self.at = end + 2
+        line = self._buffer[self._at : end]
+        self._at = end + 2
         return line
 
     def _longer_line(self) -> int:
-        """Wait until a whole line can be seen."""
-        self._consume()
+        """Wait until a whole line is here; from now on without looking first."""
+        if self._looks:
+            seen, self._looks = len(self._buffer), False
+            self._buffer = self._sock.recv(seen, socket.MSG_WAITALL)
         deadline = time.monotonic() + READ_SECONDS
-        while (end := self.buffer.find(b"\r\n")) < 0:
-            if len(self.buffer) > _MAX_LINE or time.monotonic() > deadline:
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            if len(self._buffer) - self._at > _MAX_LINE or time.monotonic() > deadline:
                 raise MemcacheUnknownError("no end of line")
-            seen = len(self.buffer)
-            self.buffer = self.sock.recv(seen + 1, socket.MSG_PEEK | socket.MSG_WAITALL)
-            if len(self.buffer) <= seen:
-                raise MemcacheUnexpectedCloseError
-            self._peek()
+            self._more()
         return end
 
-    def _value_header(self, line: bytes) -> tuple[bytes, int]:
+    def _value_header(self, line: bytes) -> tuple[str, int]:
         words = line.split(b" ")
-        if len(words) != 4 or words[0] != b"VALUE" or words[1] not in self.expected or not words[3].isdigit():
+        if len(words) != 4 or words[0] != b"VALUE" or words[1] not in self._wires or not words[3].isdigit():
             raise MemcacheUnknownError(line[:32])
         size = int(words[3][:12])
         if size > MAX_ITEM_BYTES:
             raise MemcacheUnknownError("a value larger than an item can be")
-        return words[1], size
+        return self._wires[words[1]], size
 
     def _value(self, size: int) -> bytes | memoryview:
-        end = self.at + size
-        if end + 2 <= len(self.buffer):
-            value: bytes | memoryview = self.buffer[self.at : end]
-            tail = self.buffer[end : end + 2]
-            self.at = end + 2
-        else:
-            self._consume()
-            received = memoryview(self._receive(size + 2))
-            self.buffer, self.at = b"", 0
-            value, tail = received[:size], bytes(received[size:])
-            self._peek()
-        if tail != b"\r\n":
+        end = self._at + size
+        if end + 2 > len(self._buffer):
+            return self._long_value(size)
+        if self._buffer[end : end + 2] != b"\r\n":
             raise MemcacheUnknownError("a value without its end")
+        value = self._buffer[self._at : end]
+        self._at = end + 2
         return value
 
-    def _receive(self, size: int) -> bytes:
+    def _long_value(self, size: int) -> memoryview:
+        self.was_long = True
+        start = b"" if self._looks else self._buffer[self._at :]
+        if self._looks:
+            self._take_seen()
+        received = self._receive(start, size + 2)
+        self._buffer, self._at = b"", 0
+        if received[-2:] != b"\r\n":
+            raise MemcacheUnknownError("a value without its end")
+        self._more()
+        return memoryview(received)[:size]
+
+    def _receive(self, start: bytes, size: int) -> bytes:
         deadline = time.monotonic() + READ_SECONDS + size / BYTES_PER_SECOND
-        received = self.sock.recv(size, socket.MSG_WAITALL)
+        received = start
         while len(received) < size:
-            if time.monotonic() > deadline:
-                raise TimeoutError("a value came too slowly")
-            more = self.sock.recv(size - len(received), socket.MSG_WAITALL)
+            more = self._sock.recv(size - len(received), socket.MSG_WAITALL)
             if not more:
                 raise MemcacheUnexpectedCloseError
-            received += more
+            received = received + more if received else more
+            if len(received) < size and time.monotonic() > deadline:
+                raise TimeoutError("a value came too slowly")
         return received
 
 
@@ -198,7 +223,6 @@ class Node:
         self.name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         self.breaker = Breaker(time.monotonic)
         self._idle: list[FrameClient] = []
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def call(self, operation: Callable[[FrameClient], T]) -> T:
@@ -223,13 +247,17 @@ class Node:
 
     def close(self) -> None:
         """Close the idle connections."""
-        with self._lock:
-            idle, self._idle = self._idle, []
+        idle, self._idle = self._idle, []
         for client in idle:
             client.close()
 
     def _with_retry(self, operation: Callable[[FrameClient], T]) -> T:
-        client = self._take()
+        try:
+            client = self._idle.pop()  # atomic: no lock is needed
+        except IndexError:
+            client = self._new()
+        if self._pid != os.getpid():  # a fork: these connections are the parent's
+            self._idle, self._pid, client = [], os.getpid(), self._new()
         kept = client.sock is not None
         try:
             result = operation(client)
@@ -239,21 +267,11 @@ class Node:
             self.close()
             client = self._new()
             result = operation(client)
-        self._give_back(client)
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append(client)
+        else:
+            client.close()
         return result
-
-    def _take(self) -> FrameClient:
-        with self._lock:
-            if self._pid != os.getpid():  # a fork: these sockets are the parent's
-                self._idle, self._pid = [], os.getpid()
-            return self._idle.pop() if self._idle else self._new()
-
-    def _give_back(self, client: FrameClient) -> None:
-        with self._lock:
-            if len(self._idle) < _MAX_IDLE:
-                self._idle.append(client)
-                return
-        client.close()
 
     def _new(self) -> FrameClient:
         return FrameClient(
@@ -283,20 +301,21 @@ class Memcached:
         name = key.encode("utf-8", "surrogatepass")
         return max(self.nodes, key=lambda node: blake2b(name, digest_size=8, key=node.name.encode()[-64:]).digest())
 
-    def fetch(self, keys: list[str]) -> dict[str, bytes | memoryview]:
-        """Get some keys, in one trip per node that holds any.
+    def fetch(self, keys: list[str], prefix: str = "") -> dict[str, bytes | memoryview]:
+        """Get some keys, each with a prefix on the wire, in one trip per node that holds any.
 
         Raises:
             MemcachedTroubleError: a node failed.
         """
         if len(self.nodes) == 1:
-            return _decoded(self.nodes[0].call(lambda client: client.fetch([key.encode() for key in keys])))
-        groups: dict[Node, list[bytes]] = {}
+            wires = {(prefix + key).encode(): key for key in keys}
+            return self.nodes[0].call(lambda client: client.fetch(wires))
+        groups: dict[Node, dict[bytes, str]] = {}
         for key in keys:
-            groups.setdefault(self.node_of(key), []).append(key.encode())
+            groups.setdefault(self.node_of(prefix + key), {})[(prefix + key).encode()] = key
         found: dict[str, bytes | memoryview] = {}
-        for node, group in groups.items():
-            found |= _decoded(node.call(lambda client, group=group: client.fetch(group)))  # type: ignore[misc]
+        for node, wires in groups.items():
+            found |= node.call(functools.partial(_fetched, wires))
         return found
 
     def store(self, verb: str, key: str, value: bytes, ttl: float | None) -> bool:
@@ -327,7 +346,6 @@ class Memcached:
 
     def after_fork(self) -> None:
         for node in self.nodes:
-            node._lock = threading.Lock()
             node.breaker = Breaker(time.monotonic)
 
 
@@ -338,8 +356,8 @@ def wire_ttl(ttl: float | None) -> int:
     return max(1, int(-(-ttl // 1)))
 
 
-def _decoded(found: dict[bytes, bytes | memoryview]) -> dict[str, bytes | memoryview]:
-    return {key.decode(): value for key, value in found.items()}
+def _fetched(wires: dict[bytes, str], client: FrameClient) -> dict[str, bytes | memoryview]:
+    return client.fetch(wires)
 
 
 def _address(server: tuple[str, int] | str) -> tuple[str, int] | str:

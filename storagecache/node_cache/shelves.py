@@ -46,22 +46,18 @@ class Shelves:
         """Give the frame that this process holds for a lease."""
         return self.l1.get(lease.wire)
 
-    def open(self, lease: Lease, data: bytes | memoryview | None, now: float) -> Frame | None:
-        """Verify what the shared tier had, follow a pointer, and keep the frame in memory; None is a miss."""
-        if data is None:
-            self._counters.add("l2_misses")
-            return None
-        frame = self._verified(data, lease.wire)
+    def open(self, lease: Lease, data: bytes | memoryview | None, now: float) -> tuple[Frame | None, str]:
+        """Verify what the shared tier had, follow a pointer, keep the frame in memory; gives it and its tier's name."""
+        frame, tier = (None if data is None else self._verified(data, lease.wire)), "l2"
         if frame is None or frame.is_expired(now):
             self._counters.add("l2_misses")
-            return None
-        self._counters.add("l2_hits", l2_bytes=len(data))
+            return None, tier
         if frame.kind == POINTER:
-            frame = self._blob(frame)
+            frame, tier = self._blob(frame), "l3"
         if frame is None or frame.kind != VALUE or frame.is_expired(now):
-            return None
+            return None, tier
         self.l1.set(lease.wire, frame, frame.cost)
-        return frame
+        return frame, tier
 
     def put(self, lease: Lease, frame: Frame, generations: Generations) -> bool:
         """Store a frame everywhere it fits; tells whether other processes can see it."""
@@ -134,10 +130,8 @@ class Shelves:
             self._failed("l3", error)
             return None
         frame = None if data is None else self._verified(data, name)
-        if frame is None or data is None:
+        if frame is None:
             self._counters.add("l3_misses")
-            return None
-        self._counters.add("l3_hits", l3_bytes=len(data))
         return frame
 
     def _verified(self, data: bytes | memoryview, key: str) -> Frame | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from storagecache.errors import StorageError
 from storagecache.node_cache.area import CacheArea, Piece
@@ -19,6 +19,7 @@ from storagecache.node_cache.memcached import MAX_ITEM_BYTES, Memcached, Memcach
 
 FRAME_LIMIT: Final = MAX_ITEM_BYTES - 1024  # room for Memcached's item header, key and slab chunks
 
+T = TypeVar("T")
 Found = dict[str, bytes | memoryview]
 
 
@@ -37,6 +38,10 @@ class SmallTier(Protocol):
 
     def fetch(self, keys: list[str]) -> Found:
         """Give those of the keys that are there, in one trip per server."""
+        ...
+
+    def holds(self, key: str, data: bytes) -> bool:
+        """Tell whether a key holds just these bytes; as `fetch`, perhaps cheaper."""
         ...
 
     def add(self, key: str, pieces: list[Piece], ttl: float | None) -> bool:
@@ -60,15 +65,15 @@ class MemcachedTier:
     def __init__(self, client: Memcached, namespace: str) -> None:
         self.client = client
         self._prefix = f"ntc1-{namespace}-"
-        self._skip = len(self._prefix)
 
     def fetch(self, keys: list[str]) -> Found:
-        prefix, skip = self._prefix, self._skip
         try:
-            found = self.client.fetch([prefix + key for key in keys])
+            return self.client.fetch(keys, self._prefix)
         except (MemcachedTroubleError, ValueRefusedError) as error:
             raise TierTroubleError(str(error)) from error
-        return {key[skip:]: value for key, value in found.items()}
+
+    def holds(self, key: str, data: bytes) -> bool:
+        return self.fetch([key]).get(key) == data
 
     def add(self, key: str, pieces: list[Piece], ttl: float | None) -> bool:
         return self._store("add", key, pieces, ttl)
@@ -105,6 +110,7 @@ class FileTier:
         self._area = area
         self._clock = clock
         self._breaker = Breaker(time.monotonic)
+        self._seen: tuple[str, tuple[int, ...], bytes] | None = None
 
     def fetch(self, keys: list[str]) -> Found:
         found: Found = {}
@@ -114,9 +120,22 @@ class FileTier:
                 found[key] = data
         return found
 
+    def holds(self, key: str, data: bytes) -> bool:
+        signature = self._area.signature(file_name(key))
+        if signature is not None and self._seen == (key, signature, data):
+            return True
+        self._seen = None
+        if self.fetch([key]).get(key) != data:
+            return False
+        if signature is not None:  # taken before the file was read: what was read is at least as new
+            self._seen = (key, signature, data)
+        return True
+
     def add(self, key: str, pieces: list[Piece], ttl: float | None) -> bool:
+        if not key.startswith("v-"):  # a token: whoever comes second must take the first one's
+            return bool(self._guarded(lambda: self._area.create(file_name(key), b"".join(pieces))))
         held = self.fetch([key]).get(key)
-        if held is not None and not self._is_over(key, held):
+        if held is not None and expiry_of(held) > self._clock():
             return False
         self.set(key, pieces, ttl)
         return True
@@ -127,10 +146,7 @@ class FileTier:
     def delete(self, key: str) -> None:
         self._guarded(lambda: self._area.delete([file_name(key)]))
 
-    def _is_over(self, key: str, held: bytes | memoryview) -> bool:
-        return key.startswith("v-") and expiry_of(held) <= self._clock()
-
-    def _guarded(self, step: Callable[[], bytes | None]) -> bytes | None:
+    def _guarded(self, step: Callable[[], T]) -> T:
         if not self._breaker.allows():
             raise TierTroubleError("the cache storage is being skipped")
         try:
