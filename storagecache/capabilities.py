@@ -101,6 +101,21 @@ class Pingable(Protocol):
 
 
 @runtime_checkable
+class Overwriter(Protocol):
+    """Replaces whole files. For the alias `cache` only: everywhere else objects never change."""
+
+    def overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Put a file of these pieces, whole for every reader; one of that name is replaced, without a gap.
+
+        Not durable: after a crash of the machine the file may be absent or damaged.
+
+        Raises:
+            InvalidKeyError, StorageFullError, BackendUnavailableError
+        """
+        ...
+
+
+@runtime_checkable
 class UrlSigner(Protocol):
     """Gives URLs that the backend itself answers."""
 

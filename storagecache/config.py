@@ -81,7 +81,21 @@ def _folder_name(environment: Environment, alias: str) -> str:
 
 def caches(environment: Environment) -> Settings:
     """Make CACHES: `default` for Django itself; `nodes` for what workflow nodes computed."""
-    return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}, "nodes": _nodes(environment)}
+
+
+def _nodes(environment: Environment) -> Settings:
+    """Make the entry of the node cache: Memcached where there is one, else memory of this process."""
+    if environment.memcache_servers:
+        servers = [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in environment.memcache_servers
+        ]
+        return {"BACKEND": "storagecache.node_cache.backends.NodeMemcachedCache", "LOCATION": servers}
+    return {
+        "BACKEND": "storagecache.node_cache.backends.NodeMemoryCache",
+        "LOCATION": "nodes",
+        "OPTIONS": {"max_bytes": environment.node_cache_bytes},
+    }
 
 
 def databases(environment: Environment) -> Settings:

@@ -31,6 +31,9 @@ from storagecache import casts
 if TYPE_CHECKING:
     from django.core.files.storage import Storage
 
+    from storagecache.node_cache.cache import NodeCache
+    from storagecache.uri_cache import MemoryURICache
+
 PROJECT_FOLDER: Final = Path(__file__).resolve().parent.parent
 SIGNED_URL_LIFE: Final = 3600  # seconds a signed URL lives
 SIGNED_URL_WINDOW: Final = 900  # seconds inside which the same URL is returned again
@@ -244,6 +247,16 @@ class Environment:
     def get_temp_storage(cls, use_s3: bool = False) -> Storage:
         """Give the storage of temp objects; `use_s3` forces S3 in any environment, tests included."""
         return _storage("temp", use_s3=use_s3)
+
+    @classmethod
+    def get_node_cache(cls) -> NodeCache:
+        """Give the process's cache of what workflow nodes computed."""
+        return _node_cache()
+
+    @classmethod
+    def get_memory_uri_cache(cls) -> MemoryURICache:
+        """Give the process's cache of `memory://` values and downloads."""
+        return _memory_uri_cache()
 
     @classmethod
     def get_asset_folder(cls) -> str:
@@ -502,6 +515,20 @@ def _storage(alias: str, *, use_s3: bool) -> Storage:
     if use_s3 and Environment.current().storage_kind != "s3":
         return _forced_s3(alias)
     return storages[alias]
+
+
+@functools.cache
+def _node_cache() -> NodeCache:
+    from storagecache.node_cache.cache import build_node_cache  # needs Django's settings, which are made of this module
+
+    return build_node_cache(Environment.current())
+
+
+@functools.cache
+def _memory_uri_cache() -> MemoryURICache:
+    from storagecache.uri_cache import MemoryURICache
+
+    return MemoryURICache()
 
 
 @functools.cache

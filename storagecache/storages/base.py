@@ -44,6 +44,10 @@ class ObjectStorage(Storage):
         self._save(checked, content)
         return checked
 
+    def overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Put or replace a whole file of the alias `cache` (see `Overwriter`); objects elsewhere never change."""
+        self._overwrite(validate_storage_name(name), pieces)
+
     def open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open the object for reading, seekable and with a cursor of its own; nothing is fetched ahead of need.
 
@@ -104,6 +108,9 @@ class ObjectStorage(Storage):
         raise UnsupportedCapabilityError("Use list_objects(): a bucket is not listed folder by folder.")
 
     def _save(self, name: str, content: IO[Any]) -> str:
+        raise NotImplementedError
+
+    def _overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
         raise NotImplementedError
 
     def _open(self, name: str) -> File[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,34 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
         if not (isinstance(content, StagedContent) and self._link_staged(name, content)):
             self._copy(name, content)
         return name
+
+    def _overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        draft = os.path.join(self.staging_folder(), f"cache-{secrets.token_hex(8)}")
+        with disk_errors(f"Cannot store {self.bucket}/{name}"):
+            try:
+                self._write_draft(draft, pieces)
+                self._rename(draft, self.path(name))
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(draft)
+                raise
+
+    def _write_draft(self, draft: str, pieces: Iterable[bytes | memoryview]) -> None:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            for piece in pieces:
+                write_all(fd, piece)
+            os.fchmod(fd, self.file_permissions)
+        finally:
+            os.close(fd)
+
+    def _rename(self, draft: str, path: str) -> None:
+        """Give a draft its name, for any reader at once; its folder is made when it is absent."""
+        try:
+            os.replace(draft, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=self.folder_permissions, exist_ok=True)
+            os.replace(draft, path)
 
     def _link_staged(self, name: str, content: StagedContent) -> bool:
         """Link a staged file to its name; False when it lies on another filesystem."""

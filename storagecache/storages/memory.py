@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import IO, Any, BinaryIO
 
@@ -39,6 +39,12 @@ class MemoryObjectStorage(ObjectStorage, InMemoryStorage):
                 raise ObjectExistsError(f"{self.bucket}/{name} exists already; objects are never overwritten.")
             InMemoryStorage._save(self, name, ContentFile(data))  # type: ignore[attr-defined]  # not in the stubs
         return name
+
+    def _overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        data = b"".join(pieces)
+        with self._lock:
+            self._delete(name)
+            self._save(name, ContentFile(data))
 
     def _open(self, name: str) -> File[bytes]:
         return File(io.BytesIO(self._data(name)), name)

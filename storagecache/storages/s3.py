@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -166,6 +166,10 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
             self.client.put_object(
                 Bucket=self.bucket, Key=name, Body=data, ContentType=content_type, **self._only_if_absent()
             )
+
+    def _overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        with self._write_errors(name):
+            self.client.put_object(Bucket=self.bucket, Key=name, Body=b"".join(pieces))
 
     def _save_in_parts(self, name: str, first: bytes, content: IO[Any], part_bytes: int) -> None:
         with self._errors("store", name):

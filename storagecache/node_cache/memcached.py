@@ -1,0 +1,384 @@
+"""Memcached through pymemcache: large receives, hard timeouts, no noreply, no pickle, a breaker per node.
+
+Bytes in, bytes out. A reply is believed only as far as its form: what the bytes mean is verified by the frames' MAC.
+A key's node is chosen by rendezvous hashing over the configured nodes, dead or not: a returning node then holds just
+what it had, and nothing was written elsewhere in between that it could contradict.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any, Final, TypeVar
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import (
+    MemcacheError,
+    MemcacheServerError,
+    MemcacheUnexpectedCloseError,
+    MemcacheUnknownError,
+)
+
+from storagecache.node_cache.breaker import Breaker
+from storagecache.node_cache.forks import watch_forks
+
+CONNECT_SECONDS: Final = 0.25
+READ_SECONDS: Final = 0.25  # for an answer's first byte; then:
+BYTES_PER_SECOND: Final = 4_000_000  # the slowest transfer that is waited for
+MAX_ITEM_BYTES: Final = 1 << 20  # Memcached's default -I
+MAX_RELATIVE_TTL: Final = 60 * 60 * 24 * 30  # memcached protocol.txt, "Expiration times": above, it is a date
+
+_CHUNK_BYTES: Final = 16_384
+_MAX_LINE: Final = 1024
+_MAX_IDLE: Final = 16  # connections kept per node
+_TIMEVAL: Final = struct.Struct("ll")
+_STALE: Final = (ConnectionResetError, BrokenPipeError, MemcacheUnexpectedCloseError)
+
+T = TypeVar("T")
+
+
+class MemcachedTroubleError(Exception):
+    """A node did not answer, answered nonsense, or is being skipped after that."""
+
+
+class ValueRefusedError(Exception):
+    """The node works but did not take this value: too large, or no memory."""
+
+
+class BytesSerde:
+    """Stores bytes as they are; anything else is a mistake of the caller, and nothing is ever unpickled."""
+
+    def serialize(self, _key: object, value: object) -> tuple[bytes, int]:
+        """Take bytes only."""
+        if not isinstance(value, bytes):
+            raise TypeError(f"The node cache's backend holds bytes only, not {type(value).__name__}.")
+        return value, 0
+
+    def deserialize(self, _key: object, value: bytes, _flags: int) -> bytes:
+        """Give the bytes, whatever the flags claim they are."""
+        return value
+
+
+class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not exported
+    """One connection. pymemcache reads 4 KiB at a time; here a value is one receive into its own memory."""
+
+    expects_long = False  # a guess from the last answer: whether to look before taking
+
+    def _connect(self) -> None:
+        super()._connect()
+        self.sock.settimeout(None)  # the kernel's timeouts leave MSG_WAITALL whole and save a poll per call
+        timeout = _timeval(READ_SECONDS)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+
+    def fetch(self, wires: dict[bytes, str]) -> dict[str, bytes | memoryview]:
+        """Get some keys, named as they are on the wire, in one trip; gives those found by their own names.
+
+        Raises:
+            OSError, MemcacheError: the connection is then closed.
+        """
+        if self.sock is None:
+            self._connect()
+        try:
+            self.sock.sendall(b"get %b\r\n" % b" ".join(wires))
+            reply = _Reply(self.sock, wires, self.expects_long)
+            values = reply.read()
+        except BaseException:
+            self.close()  # what is left of the answer must not become the next one's
+            raise
+        self.expects_long = reply.was_long
+        return values
+
+    def _fetch_cmd(self, name: bytes, keys: Iterable[Any], expect_cas: bool, key_prefix: bytes = b"") -> dict[Any, Any]:
+        if name != b"get":
+            return dict(super()._fetch_cmd(name, keys, expect_cas, key_prefix))
+        return {key: bytes(value) for key, value in self.fetch({self.check_key(key): key for key in keys}).items()}
+
+
+class _Reply:
+    """The answer to one `get`, read off a socket; trusts no number in it.
+
+    Where a long value is expected, bytes are first only looked at (MSG_PEEK), so that the value can be received
+    straight into memory of its own. A wrong guess costs a copy or a system call.
+    """
+
+    __slots__ = ("_at", "_buffer", "_looks", "_sock", "_wires", "was_long")
+
+    def __init__(self, sock: socket.socket, wires: dict[bytes, str], expects_long: bool) -> None:
+        self._sock = sock
+        self._wires = wires
+        self._looks = expects_long
+        self._buffer = b""
+        self._at = 0
+        self.was_long = False
+
+    def read(self) -> dict[str, bytes | memoryview]:
+        values: dict[str, bytes | memoryview] = {}
+        self._more()
+        while (line := self._line()) != b"END":
+            key, size = self._value_header(line)
+            if key in values:
+                raise MemcacheUnknownError("the same key twice")
+            values[key] = self._value(size)
+        if self._looks:
+            self._take_seen()
+        elif self._at != len(self._buffer):
+            raise MemcacheUnknownError("more than was asked for")
+        return values
+
+    def _more(self) -> None:
+        """Get what has come, behind what is left."""
+        left = self._buffer[self._at :]
+        if self._looks:
+            self._take_seen()
+            came = self._sock.recv(_CHUNK_BYTES, socket.MSG_PEEK)
+            left = b""
+        else:
+            came = self._sock.recv(_CHUNK_BYTES)
+        if not came:
+            raise MemcacheUnexpectedCloseError
+        self._buffer, self._at = left + came, 0
+
+    def _take_seen(self) -> None:
+        """Take what was looked at and used up."""
+        if self._at:
+            self._sock.recv(self._at, socket.MSG_WAITALL)
+        self._buffer, self._at = b"", 0
+
+    def _line(self) -> bytes:
+        end = self._buffer.find(b"\r\n", self._at)
+        if end < 0:
+            end = self._longer_line()
+        line = self._buffer[self._at : end]
+        self._at = end + 2
+        return line
+
+    def _longer_line(self) -> int:
+        """Wait until a whole line is here; from now on without looking first."""
+        if self._looks:
+            seen, self._looks = len(self._buffer), False
+            self._buffer = self._sock.recv(seen, socket.MSG_WAITALL)
+        deadline = time.monotonic() + READ_SECONDS
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            if len(self._buffer) - self._at > _MAX_LINE or time.monotonic() > deadline:
+                raise MemcacheUnknownError("no end of line")
+            self._more()
+        return end
+
+    def _value_header(self, line: bytes) -> tuple[str, int]:
+        words = line.split(b" ")
+        if len(words) != 4 or words[0] != b"VALUE" or words[1] not in self._wires or not words[3].isdigit():
+            raise MemcacheUnknownError(line[:32])
+        size = int(words[3][:12])
+        if size > MAX_ITEM_BYTES:
+            raise MemcacheUnknownError("a value larger than an item can be")
+        return self._wires[words[1]], size
+
+    def _value(self, size: int) -> bytes | memoryview:
+        end = self._at + size
+        if end + 2 > len(self._buffer):
+            return self._long_value(size)
+        if self._buffer[end : end + 2] != b"\r\n":
+            raise MemcacheUnknownError("a value without its end")
+        value = self._buffer[self._at : end]
+        self._at = end + 2
+        return value
+
+    def _long_value(self, size: int) -> memoryview:
+        self.was_long = True
+        start = b"" if self._looks else self._buffer[self._at :]
+        if self._looks:
+            self._take_seen()
+        received = self._receive(start, size + 2)
+        self._buffer, self._at = b"", 0
+        if received[-2:] != b"\r\n":
+            raise MemcacheUnknownError("a value without its end")
+        self._more()
+        return memoryview(received)[:size]
+
+    def _receive(self, start: bytes, size: int) -> bytes:
+        deadline = time.monotonic() + READ_SECONDS + size / BYTES_PER_SECOND
+        received = start
+        while len(received) < size:
+            more = self._sock.recv(size - len(received), socket.MSG_WAITALL)
+            if not more:
+                raise MemcacheUnexpectedCloseError
+            received = received + more if received else more
+            if len(received) < size and time.monotonic() > deadline:
+                raise TimeoutError("a value came too slowly")
+        return received
+
+
+class Node:
+    """One server: idle connections, a breaker, and one retry when a kept connection turns out to be dead."""
+
+    def __init__(self, address: tuple[str, int] | str) -> None:
+        self.address = address
+        self.name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+        self.breaker = Breaker(time.monotonic)
+        self._idle: list[FrameClient] = []
+        self._pid = os.getpid()
+
+    def call(self, operation: Callable[[FrameClient], T]) -> T:
+        """Run one operation on a connection.
+
+        Raises:
+            MemcachedTroubleError, ValueRefusedError
+        """
+        if not self.breaker.allows():
+            raise MemcachedTroubleError(f"{self.name} is being skipped")
+        try:
+            result = self._with_retry(operation)
+        except MemcacheServerError as error:
+            self.breaker.succeeded()
+            raise ValueRefusedError(str(error)) from error
+        except (OSError, MemcacheError, ValueError, LookupError) as error:
+            self.breaker.failed()
+            self.close()
+            raise MemcachedTroubleError(f"{self.name}: {type(error).__name__}") from error
+        self.breaker.succeeded()
+        return result
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+    def _with_retry(self, operation: Callable[[FrameClient], T]) -> T:
+        try:
+            client = self._idle.pop()  # atomic: no lock is needed
+        except IndexError:
+            client = self._new()
+        if self._pid != os.getpid():  # a fork: these connections are the parent's
+            self._idle, self._pid, client = [], os.getpid(), self._new()
+        kept = client.sock is not None
+        try:
+            result = operation(client)
+        except _STALE:
+            if not kept:  # a new connection that is cut is no accident
+                raise
+            self.close()
+            client = self._new()
+            result = operation(client)
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append(client)
+        else:
+            client.close()
+        return result
+
+    def _new(self) -> FrameClient:
+        return FrameClient(
+            self.address,
+            serde=BytesSerde(),
+            connect_timeout=CONNECT_SECONDS,
+            timeout=READ_SECONDS,
+            no_delay=True,
+            default_noreply=False,
+            allow_unicode_keys=True,
+        )
+
+
+class Memcached:
+    """All nodes as one; what Django's Memcached backend calls its client. Safe for threads and across forks."""
+
+    def __init__(self, servers: Iterable[tuple[str, int] | str]) -> None:
+        self.nodes = [Node(_address(server)) for server in servers]
+        if not self.nodes:
+            raise ValueError("A Memcached cache needs at least one server.")
+        watch_forks(self)
+
+    def node_of(self, key: str) -> Node:
+        """Choose a key's node: the highest hash of both; a changed list moves only its share of the keys."""
+        if len(self.nodes) == 1:
+            return self.nodes[0]
+        name = key.encode("utf-8", "surrogatepass")
+        return max(self.nodes, key=lambda node: blake2b(name, digest_size=8, key=node.name.encode()[-64:]).digest())
+
+    def fetch(self, keys: list[str], prefix: str = "") -> dict[str, bytes | memoryview]:
+        """Get some keys, each with a prefix on the wire, in one trip per node that holds any.
+
+        Raises:
+            MemcachedTroubleError: a node failed.
+        """
+        if len(self.nodes) == 1:
+            wires = {(prefix + key).encode(): key for key in keys}
+            return self.nodes[0].call(lambda client: client.fetch(wires))
+        groups: dict[Node, dict[bytes, str]] = {}
+        for key in keys:
+            groups.setdefault(self.node_of(prefix + key), {})[(prefix + key).encode()] = key
+        found: dict[str, bytes | memoryview] = {}
+        for node, wires in groups.items():
+            found |= node.call(functools.partial(_fetched, wires))
+        return found
+
+    def store(self, verb: str, key: str, value: bytes, ttl: float | None) -> bool:
+        """`set` or `add` a value for `ttl` seconds (None: no end); False when `add` finds the key taken.
+
+        Raises:
+            MemcachedTroubleError, ValueRefusedError
+        """
+        expire = wire_ttl(ttl)
+
+        def operation(client: FrameClient) -> bool:
+            return bool(getattr(client, verb)(key, value, expire=expire, noreply=False))
+
+        return self.node_of(key).call(operation)
+
+    def remove(self, key: str) -> bool:
+        """Delete a key; tells whether it was there.
+
+        Raises:
+            MemcachedTroubleError
+        """
+        return self.node_of(key).call(lambda client: bool(client.delete(key, noreply=False)))
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for node in self.nodes:
+            node.close()
+
+    def after_fork(self) -> None:
+        for node in self.nodes:
+            node.breaker = Breaker(time.monotonic)
+
+
+def wire_ttl(ttl: float | None) -> int:
+    """Give Memcached's expiry in whole seconds, rounded up; 0 (none: the frame knows) where it would be a date."""
+    if ttl is None or ttl > MAX_RELATIVE_TTL:
+        return 0
+    return max(1, int(-(-ttl // 1)))
+
+
+def _fetched(wires: dict[bytes, str], client: FrameClient) -> dict[str, bytes | memoryview]:
+    return client.fetch(wires)
+
+
+def _address(server: tuple[str, int] | str) -> tuple[str, int] | str:
+    if isinstance(server, str) and not server.startswith(("/", "unix:")):
+        host, _, port = server.rpartition(":")
+        return (host.strip("[]"), int(port)) if host else (port, 11211)
+    return server
+
+
+def _timeval(seconds: float) -> bytes:
+    return _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
+
+
+_clients: dict[tuple[Any, ...], Memcached] = {}
+_clients_lock = threading.Lock()
+
+
+def shared_memcached(servers: Iterable[tuple[str, int] | str]) -> Memcached:
+    """Give the process's client of these servers: Django makes a cache object per thread, connections are shared."""
+    wanted = tuple(_address(server) for server in servers)
+    with _clients_lock:
+        if wanted not in _clients:
+            _clients[wanted] = Memcached(wanted)
+        return _clients[wanted]
