@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def memcache(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the environment name Memcached nodes."""
 
     def configure(*hosts: str) -> None:
-        environment = replace(Environment.current(), memcache_host=hosts)
+        environment = Environment.load({**os.environ, "MEMCACHE_HOST": ",".join(hosts)})
         monkeypatch.setattr(Environment, "current", staticmethod(lambda: environment))
 
     return configure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import tracemalloc
@@ -279,6 +280,7 @@ def test_purge_of_many_objects_takes_constant_memory(counting: CountingStorage, 
     peaks = []
     for number in (2_000, 10_000):
         _lay_rows(number, timezone.now() - GRACE)
+        gc.collect()
         tracemalloc.start()
         assert purge(grace=GRACE, batch=200).objects == number
         peaks.append(tracemalloc.get_traced_memory()[1])
