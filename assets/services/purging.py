@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Asset, StoredObject)
 BATCH: Final = 1000  # objects; what S3 deletes in one call
+_SECTION: Final = 200  # rows changed in one section: uploads wait for it on SQLite
 _FAILURES: Final = 100  # told in a report
 State = StoredObject.State
 
@@ -168,10 +169,10 @@ def _end_expired(limits: _Limits) -> int:
     done = 0
     while room := limits.room(done):
         with write_section():
-            assets = list(_locked(_expired(limits).order_by("expires_at", "pk"))[:room])
+            assets = list(_locked(_expired(limits).order_by("expires_at", "pk"))[: min(room, _SECTION)])
             _end(assets, limits)
         done += len(assets)
-        if len(assets) < room:
+        if len(assets) < min(room, _SECTION):
             break
     return done
 
@@ -235,7 +236,8 @@ def _delete_batches(due: QuerySet[StoredObject], limits: _Limits, done: int) -> 
             return
         last = batch[-1].pk
         failed = _delete_bytes(batch)
-        gone = _settle([stored for stored in batch if stored.key not in failed])
+        deleted = [stored for stored in batch if stored.key not in failed]
+        gone = _sum([_settle(deleted[start : start + _SECTION]) for start in range(0, len(deleted), _SECTION)])
         done += gone.objects
         yield replace(gone, failures=tuple(f"{key}: {reason}" for key, reason in failed.items()))
 
@@ -286,8 +288,6 @@ def _settle(deleted: list[StoredObject]) -> PurgeReport:
     An object that was pending is deleted twice, a grace time apart: a stalled write may land after the first. Rows are
     judged by what was read before the deletion, so that two purgers side by side do not count it as two.
     """
-    if not deleted:
-        return PurgeReport()
     last = [stored.pk for stored in deleted if stored.deletes_left <= 1]
     first = [stored.pk for stored in deleted if stored.deletes_left > 1]
     marked = StoredObject.objects.filter(state=State.DELETING)
@@ -298,6 +298,10 @@ def _settle(deleted: list[StoredObject]) -> PurgeReport:
         again.update(deletes_left=F("deletes_left") - 1, deleted_at=timezone.now())
     release_connection()
     return PurgeReport(objects=len(gone), bytes=sum(gone.values()))
+
+
+def _sum(reports: list[PurgeReport]) -> PurgeReport:
+    return PurgeReport(objects=sum(part.objects for part in reports), bytes=sum(part.bytes for part in reports))
 
 
 # --- the staging folder -----------------------------------------------------------------------
