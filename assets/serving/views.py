@@ -13,6 +13,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from assets.access import reader_id, writer
+from assets.api.errors import error_response
 from assets.models import Asset
 from assets.services import (
     Precondition,
@@ -37,6 +38,8 @@ PREFIXES: Final = (
     (b"/api/storage/temp/", "temp"),
     (b"/api/storage/", "assets"),
 )
+_METHODS: Final = ("get", "head", "put", "delete", "options")
+_ALLOW: Final = ", ".join(_METHODS).upper()
 # A redirected client repeats these to S3, whose dates and ETags are not ours: such a GET is proxied.
 _NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
 
@@ -45,7 +48,7 @@ _NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODI
 class StorageView(View):
     """One object at one address."""
 
-    http_method_names = ["get", "head", "put", "delete", "options"]
+    http_method_names = list(_METHODS)
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
@@ -82,6 +85,16 @@ class StorageView(View):
         delete_at(writer(request).pk, bucket, key, check=_precondition(request))
         return HttpResponse(status=204)
 
+    def options(self, request: HttpRequest, *_args: object, **_names: object) -> HttpResponse:
+        """Tell the methods; that they exist is no secret."""
+        return HttpResponse(status=204, headers={"Allow": _ALLOW})
+
+    def http_method_not_allowed(self, request: HttpRequest, *_args: object, **_names: object) -> HttpResponse:
+        """Refuse any other method, and name those there are (RFC 9110 15.5.6)."""
+        response = error_response(405, "An object knows GET, HEAD, PUT and DELETE.")
+        response["Allow"] = _ALLOW
+        return response
+
 
 def address(request: HttpRequest) -> tuple[str, str]:
     """Give the bucket and the key of a request, from the bytes of its path.
@@ -112,7 +125,7 @@ def _answer(request: HttpRequest, asset: Asset) -> HttpResponseBase:
         download=download,
     )
     redirect = _redirect(request, asset, plan, download=download)
-    return redirect or respond(plan, functools.partial(_open, asset), is_head=request.method == "HEAD")
+    return redirect or respond(plan, functools.partial(_open, asset))
 
 
 def _readable(request: HttpRequest, asset: Asset) -> tuple[str, str]:
@@ -145,7 +158,7 @@ def _redirect(request: HttpRequest, asset: Asset, plan: Plan, *, download: bool)
     if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
         return None
     storage = storage_for(asset)
-    if not isinstance(storage, UrlSigner) or any(name in request.META for name in _NOT_FOR_S3):
+    if not isinstance(storage, UrlSigner) or _differs_at_s3(request, plan):
         return None
     assert asset.object is not None
     content_type, disposition = response_overrides(_served(asset), download=download)
@@ -155,6 +168,12 @@ def _redirect(request: HttpRequest, asset: Asset, plan: Plan, *, download: bool)
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "private, no-store"
     return response
+
+
+def _differs_at_s3(request: HttpRequest, plan: Plan) -> bool:
+    """Tell whether S3 could answer otherwise than planned: to what it knows less of, or to a Range that we ignore."""
+    ignored = plan.status == 200 and "HTTP_RANGE" in request.META
+    return ignored or any(name in request.META for name in _NOT_FOR_S3)
 
 
 def _precondition(request: HttpRequest) -> Precondition:
