@@ -40,13 +40,19 @@ def _configured(kind: str, folder: Path, request: pytest.FixtureRequest, configu
         return {alias: filesystem_storage(environment, alias) for alias in ("assets", "temp")}
     seaweed: SeaweedServer = request.getfixturevalue("seaweedfs")
     environment = configure(
-        asset_bucket=seaweed.new_bucket(),
+        asset_bucket=request.getfixturevalue("bucket"),
         s3_endpoint_url=seaweed.endpoint_url,
         s3_access_key_id=seaweed.access_key,
         s3_secret_access_key=seaweed.secret_key,
         s3_delivery=kind.removeprefix("s3-"),
     )
     return {alias: s3_storage(environment, alias) for alias in ("assets", "temp")}
+
+
+@pytest.fixture(scope="session")
+def bucket(seaweedfs: SeaweedServer) -> str:
+    """Make one bucket for all: object keys never meet, and each bucket costs the server volumes."""
+    return seaweedfs.new_bucket()
 
 
 @pytest.fixture(params=BACKENDS)
@@ -62,13 +68,13 @@ def backend(
 @pytest.fixture
 def owner(transactional_db: None) -> User:
     """Make the local user."""
-    return User.objects.create_user(pk=1, username="owner", password="owner")
+    return User.objects.create_user(pk=1, username="owner")  # no password: hashing one takes longer than a test
 
 
 @pytest.fixture
 def other(transactional_db: None) -> User:
     """Make somebody else."""
-    return User.objects.create_user(pk=2, username="other", password="other")
+    return User.objects.create_user(pk=2, username="other")
 
 
 @pytest.fixture
