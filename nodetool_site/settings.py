@@ -24,6 +24,7 @@ INSTALLED_APPS = [
     "assets",
 ]
 MIDDLEWARE = [
+    "assets.serving.framing.FramingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import path, re_path
+from django.views.generic import RedirectView
 
 from assets.access import LoginForm
 from assets.serving.views import StorageView
@@ -10,6 +11,7 @@ from nodetool_site.health import healthz, readyz
 admin.site.login_form = LoginForm
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("admin/", admin.site.urls),

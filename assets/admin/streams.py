@@ -37,7 +37,7 @@ def send(request: HttpRequest, asset: Asset, *, download: bool) -> HttpResponseB
     def open_part(start: int, length: int) -> BinaryIO:
         return open_asset(asset, start=start, length=length)
 
-    return respond(plan, open_part, is_head=method == "HEAD")
+    return respond(plan, open_part)
 
 
 def _served(asset: Asset) -> ServedObject:

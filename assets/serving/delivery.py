@@ -53,48 +53,60 @@ class Blocks:
         self._stream.close()
 
 
-def respond(plan: Plan, open_part: OpenPart, *, is_head: bool) -> HttpResponseBase:
-    """Make the response of a plan; a single run is opened here, so that a lost object is still an error."""
+def respond(plan: Plan, open_part: OpenPart) -> HttpResponseBase:
+    """Make the response of a plan; its bytes are opened here, so that a lost object is still an error."""
     if plan.body is Body.ERROR:
-        response: HttpResponseBase = HttpResponse(status=plan.status) if is_head else _refusal(plan)
+        response: HttpResponseBase = error_response(plan.status, plan.detail)
     elif plan.body is Body.NONE:
         response = HttpResponse(status=plan.status)
     elif plan.body is Body.RUN:
         response = _run(plan, open_part)
     else:
-        response = StreamingHttpResponse(_multipart(plan, open_part), status=plan.status)
-    del response["Content-Type"]
-    if plan.body is Body.ERROR and not is_head:
-        response["Content-Type"] = "application/json"
+        response = StreamingHttpResponse(Multipart(plan, open_part), status=plan.status)
+    if plan.body is not Body.ERROR:
+        del response["Content-Type"]
     for name, value in plan.headers:
         response[name] = value
     return response
-
-
-def _refusal(plan: Plan) -> HttpResponse:
-    return error_response(plan.status, plan.detail)
 
 
 def _run(plan: Plan, open_part: OpenPart) -> HttpResponseBase:
     part = plan.parts[0]
     if not part.length:
         return HttpResponse(status=plan.status)
-    blocks = Blocks(open_part(part.start, part.length), part.length)
+    blocks = _open(part, open_part)
     response = BlockResponse(blocks, status=plan.status)
     response.blocks = blocks
     return response
 
 
-def _multipart(plan: Plan, open_part: OpenPart) -> Iterator[bytes]:
-    for part in plan.parts:
-        yield part.preamble
-        yield from _part(part, open_part)
-    yield plan.closing
+def _open(part: Part, open_part: OpenPart) -> Blocks:
+    return Blocks(open_part(part.start, part.length), part.length)
 
 
-def _part(part: Part, open_part: OpenPart) -> Iterator[bytes]:
-    blocks = Blocks(open_part(part.start, part.length), part.length)
-    try:
-        yield from blocks
-    finally:
-        blocks.close()
+class Multipart:
+    """The parts of a plan, one open at a time. The first is opened at once, while an error can still be answered."""
+
+    def __init__(self, plan: Plan, open_part: OpenPart) -> None:
+        self._current = _open(plan.parts[0], open_part)
+        self._blocks = self._run(plan, open_part)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Give the next block."""
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Close the part that is open."""
+        self._current.close()
+
+    def _run(self, plan: Plan, open_part: OpenPart) -> Iterator[bytes]:
+        for number, part in enumerate(plan.parts):
+            if number:
+                self._current.close()
+                self._current = _open(part, open_part)
+            yield part.preamble
+            yield from self._current
+        yield plan.closing

@@ -12,7 +12,7 @@ from assets.staging import Expected, Source, decode_digest
 from storagecache.environment import Environment
 
 _DIGITS: Final = re.compile(r"\A[0-9]{1,18}\Z", re.ASCII)
-_SHA256_FIELD: Final = re.compile(r"(?:^|,)\s*sha-256\s*=\s*(:?)([A-Za-z0-9+/=]*)\1\s*(?=,|;|$)", re.IGNORECASE)
+_DIGESTS: Final = ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST")  # one and the same for a whole object
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -94,13 +94,16 @@ def _md5(request: HttpRequest) -> bytes | None:
 
 def _sha256(request: HttpRequest) -> bytes | None:
     """Read sha-256 from Repr-Digest (RFC 9530 3: a byte sequence between colons) or the older Digest (RFC 3230)."""
-    for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST"):
-        text = request.META.get(name)
-        if text is None:
-            continue
-        match = _SHA256_FIELD.search(text)
-        if match:
-            return decode_digest(match[2], 32)
-        if "sha-256" in text.lower() or not text.strip():
-            raise BadRequestError("The sha-256 digest of the request cannot be read.")
-    return None
+    found = {digest for name in _DIGESTS if name in request.META for digest in _digests(request.META[name])}
+    if len(found) > 1:
+        raise BadRequestError("The request announces two different sha-256 digests.")
+    return found.pop() if found else None
+
+
+def _digests(field: str) -> list[bytes]:
+    """Give every sha-256 of a field; other algorithms are passed over (RFC 9530 2)."""
+    if not field.strip():  # also what a server makes of a value that is not ASCII
+        raise BadRequestError("A digest header of the request is empty or cannot be read.")
+    members = (member.partition("=") for member in field.split(","))
+    values = [value.partition(";")[0].strip() for name, _, value in members if name.strip().lower() == "sha-256"]
+    return [decode_digest(value.removeprefix(":").removesuffix(":"), 32) for value in values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from typing import Final
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from assets.access import reader_id, writer
+from assets.api.errors import error_response
 from assets.models import Asset
 from assets.services import (
     Located,
@@ -39,7 +41,10 @@ PREFIXES: Final = (
     (b"/api/storage/temp/", "temp"),
     (b"/api/storage/", "assets"),
 )
+_METHODS: Final = ("get", "head", "put", "delete", "options")
+_ALLOW: Final = ", ".join(_METHODS).upper()
 # A redirected client repeats these to S3, whose dates and ETags are not ours: such a GET is proxied.
+_PLAIN_RANGE: Final = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 _NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
 
 
@@ -47,7 +52,7 @@ _NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODI
 class StorageView(View):
     """One object at one address."""
 
-    http_method_names = ["get", "head", "put", "delete", "options"]
+    http_method_names = list(_METHODS)
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
@@ -84,6 +89,16 @@ class StorageView(View):
         delete_at(writer(request).pk, bucket, key, check=_precondition(request))
         return HttpResponse(status=204)
 
+    def options(self, request: HttpRequest, *_args: object, **_names: object) -> HttpResponse:
+        """Tell the methods; that they exist is no secret."""
+        return HttpResponse(status=204, headers={"Allow": _ALLOW})
+
+    def http_method_not_allowed(self, request: HttpRequest, *_args: object, **_names: object) -> HttpResponse:
+        """Refuse any other method, and name those there are (RFC 9110 15.5.6)."""
+        response = error_response(405, "An object knows GET, HEAD, PUT and DELETE.")
+        response["Allow"] = _ALLOW
+        return response
+
 
 def address(request: HttpRequest) -> tuple[str, str]:
     """Give the bucket and the key of a request, from the bytes of its path.
@@ -113,7 +128,7 @@ def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
         download=download,
     )
     redirect = _redirect(request, located, plan, download=download)
-    return redirect or respond(plan, functools.partial(open_object, located), is_head=request.method == "HEAD")
+    return redirect or respond(plan, functools.partial(open_object, located))
 
 
 def _readable(request: HttpRequest, located: Located) -> tuple[str, str]:
@@ -140,7 +155,7 @@ def _redirect(request: HttpRequest, located: Located, plan: Plan, *, download: b
     if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
         return None
     storage = storage_of(located)
-    if not isinstance(storage, UrlSigner) or any(name in request.META for name in _NOT_FOR_S3):
+    if not isinstance(storage, UrlSigner) or _differs_at_s3(request, plan):
         return None
     content_type, disposition = response_overrides(_served(located), download=download)
     url = storage.presigned_url(
@@ -149,6 +164,13 @@ def _redirect(request: HttpRequest, located: Located, plan: Plan, *, download: b
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "private, no-store"
     return response
+
+
+def _differs_at_s3(request: HttpRequest, plan: Plan) -> bool:
+    """Tell whether S3 could answer otherwise than planned: to what it knows less of, or to a Range but the plainest."""
+    wanted = request.META.get("HTTP_RANGE")
+    is_odd = wanted is not None and (plan.status != 206 or not _PLAIN_RANGE.fullmatch(wanted))
+    return is_odd or any(name in request.META for name in _NOT_FOR_S3)
 
 
 def _precondition(request: HttpRequest) -> Precondition:

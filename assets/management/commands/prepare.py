@@ -40,6 +40,7 @@ class Command(BaseCommand):
         try:
             with _file_lock(environment.config_folder / "prepare.lock"):
                 _throw_away_catalog(environment)
+                _make_private(environment)
                 with _advisory_lock():
                     self._migrate()
                     self._make_admin(environment.admin_password)
@@ -99,6 +100,13 @@ def _throw_away_catalog(environment: Environment) -> None:
         return
     for suffix in ("", "-wal", "-shm", ".lock"):
         Path(f"{environment.catalog_path}{suffix}").unlink(missing_ok=True)
+
+
+def _make_private(environment: Environment) -> None:
+    """Let nobody else on this machine read the catalog: it holds the hashes of passwords and tokens."""
+    if environment.database_url is None:
+        os.close(os.open(environment.catalog_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        environment.catalog_path.chmod(0o600)  # SQLite gives -wal and -shm the mode of the file itself
 
 
 @contextmanager
