@@ -26,7 +26,7 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
 os.environ.setdefault("NODETOOL_CONFIG_DIR", tempfile.mkdtemp(prefix="nodetool-bench-"))
 
-import django  # noqa: E402
+import django
 
 django.setup()
 
@@ -110,7 +110,9 @@ def told(what: str, ours: float, peer: float, bound: float, *, at_least: bool = 
     ratio = ours / peer
     is_met = ratio >= bound if at_least else ratio <= bound
     sign = ">=" if at_least else "<="
-    print(f"{'ok ' if is_met else 'NO '} {what:<58} {ours * unit:>12.2f} {peer * unit:>12.2f}  {ratio:.3f} {sign} {bound}")
+    print(
+        f"{'ok ' if is_met else 'NO '} {what:<58} {ours * unit:>12.2f} {peer * unit:>12.2f}  {ratio:.3f} {sign} {bound}"
+    )
 
 
 @contextmanager
@@ -152,18 +154,29 @@ def cache_on_memcached(server: tuple[str, int], path: Path, max_bytes: int = 0) 
 def keys() -> None:
     node = Node(PROPERTIES)
     print(f"   (node: {len(repr(PROPERTIES))} characters)")
-    told("key of a 1 KB node | hash(repr())", *paired(lambda: node_cache_key(node), lambda: hash(repr(node.model_dump()))), 0.5)
+    told(
+        "key of a 1 KB node | hash(repr())",
+        *paired(lambda: node_cache_key(node), lambda: hash(repr(node.model_dump()))),
+        0.5,
+    )
     array = np.random.default_rng(0).random(8 << 20)
     big = Node({"image": array, "a": 1})
     view = memoryview(array).cast("B")
     options = {"seconds": 1.0}
-    told("key with a 64 MB array | raw blake3, ms", *paired(lambda: node_cache_key(big), lambda: blake3(view).digest(), **options), 1.2, unit=1e3)
+    told(
+        "key with a 64 MB array | raw blake3, ms",
+        *paired(lambda: node_cache_key(big), lambda: blake3(view).digest(), **options),
+        1.2,
+        unit=1e3,
+    )
     try:
         joblib = importlib.import_module("joblib")
     except ImportError:
         print("   joblib is not installed: not compared")
         return
-    told("key of a 1 KB node | joblib.hash", *paired(lambda: node_cache_key(node), lambda: joblib.hash(PROPERTIES)), 1.0)
+    told(
+        "key of a 1 KB node | joblib.hash", *paired(lambda: node_cache_key(node), lambda: joblib.hash(PROPERTIES)), 1.0
+    )
 
 
 def memory() -> None:
@@ -174,8 +187,14 @@ def memory() -> None:
         for name, value in (("small", small), ("middle", middle), ("large", large), ("bytes", bytes(8 * MB))):
             cache.set(name, value)
             locmem.set(name, value)
-        told("L1 hit, 8 MB array | Django LocMem", *paired(lambda: cache.get("middle"), lambda: locmem.get("middle")), 0.05)
-        told("L1 hit, 8 MB bytes | Django LocMem", *paired(lambda: cache.get("bytes"), lambda: locmem.get("bytes")), 0.05)
+        told(
+            "L1 hit, 8 MB array | Django LocMem",
+            *paired(lambda: cache.get("middle"), lambda: locmem.get("middle")),
+            0.05,
+        )
+        told(
+            "L1 hit, 8 MB bytes | Django LocMem", *paired(lambda: cache.get("bytes"), lambda: locmem.get("bytes")), 0.05
+        )
         told("L1 hit, 64 MB array | 1 KB", *paired(lambda: cache.get("large"), lambda: cache.get("small")), 1.5)
         cache.close()
 
@@ -193,9 +212,21 @@ def over_memcached() -> None:
             raw.set(f"raw{size}", os.urandom(size))
             pickled.set(f"pickled{size}", value)
             of_django.set(f"django{size}", value)
-            told(f"L2 get, {name} | raw pymemcache", *paired(lambda: cache.get(name), lambda: raw.get(f"raw{size}")), to_raw)
-            told(f"L2 get, {name} | pymemcache + pickle", *paired(lambda: cache.get(name), lambda: pickled.get(f"pickled{size}")), to_pickle)
-            told(f"L2 get, {name} | Django's Memcached", *paired(lambda: cache.get(name), lambda: of_django.get(f"django{size}")), 99.0)
+            told(
+                f"L2 get, {name} | raw pymemcache",
+                *paired(lambda: cache.get(name), lambda: raw.get(f"raw{size}")),
+                to_raw,
+            )
+            told(
+                f"L2 get, {name} | pymemcache + pickle",
+                *paired(lambda: cache.get(name), lambda: pickled.get(f"pickled{size}")),
+                to_pickle,
+            )
+            told(
+                f"L2 get, {name} | Django's Memcached",
+                *paired(lambda: cache.get(name), lambda: of_django.get(f"django{size}")),
+                99.0,
+            )
             del packed
         threads(cache, server)
         cache.close()
@@ -227,7 +258,12 @@ def big_values() -> None:
         cache.set("big", value)
         plain = path / "plain"
         plain.write_bytes(value.tobytes())
-        told("L3 get, 64 MB | plain file read, ms", *paired(lambda: cache.get("big"), plain.read_bytes, seconds=1.0), 1.5, unit=1e3)
+        told(
+            "L3 get, 64 MB | plain file read, ms",
+            *paired(lambda: cache.get("big"), plain.read_bytes, seconds=1.0),
+            1.5,
+            unit=1e3,
+        )
         cache.close()
 
 
@@ -237,12 +273,16 @@ def single_flight() -> None:
         cache = cache_on_memcached(server, path, max_bytes=64 << 20)
         calls: list[int] = []
         slowest = _asked(cache, 32, "thirty-two", calls, compute_seconds)
-        print(f"{'ok ' if len(calls) == 1 and slowest <= compute_seconds + 0.3 else 'NO '} 32 threads: computes {len(calls)}, slowest {slowest:.3f} s of {compute_seconds} + 0.3")
+        print(
+            f"{'ok ' if len(calls) == 1 and slowest <= compute_seconds + 0.3 else 'NO '} 32 threads: computes {len(calls)}, slowest {slowest:.3f} s of {compute_seconds} + 0.3"
+        )
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             start_at = time.time() + 4
             done = pool.starmap(_process, [(server, str(path), start_at, compute_seconds)] * 4)
         computes, slow = sum(calls for calls, _ in done), max(slow for _, slow in done)
-        print(f"{'ok ' if computes == 1 and slow <= compute_seconds + 0.3 else 'NO '} 4 processes x 8 threads: computes {computes}, slowest {slow:.3f} s of {compute_seconds} + 0.3")
+        print(
+            f"{'ok ' if computes == 1 and slow <= compute_seconds + 0.3 else 'NO '} 4 processes x 8 threads: computes {computes}, slowest {slow:.3f} s of {compute_seconds} + 0.3"
+        )
         cache.close()
 
 

@@ -67,7 +67,7 @@ def test_readyz_lost_bucket_is_503(client: Client, settings: Any, tmp_path: Path
     assert body["database"]["status"] == "ok"
 
 
-def test_readyz_lost_database_is_503_and_tells_no_secret(manage: Manage) -> None:  # noqa: F811
+def test_readyz_lost_database_is_503_and_tells_no_secret(manage: Manage) -> None:
     code = "from django.test import Client; r = Client().get('/readyz', headers={'host': '127.0.0.1'}); "
     code += "import sys; sys.stdout.write(f'{r.status_code} {r.content.decode()}')"
     url = "postgres://nobody:secret-word@127.0.0.1:9/none"
