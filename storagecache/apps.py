@@ -8,3 +8,7 @@ class StorageCacheConfig(AppConfig):
 
     name = "storagecache"
     verbose_name = "Storage and caches"
+
+    def ready(self) -> None:
+        """Register the checks by importing them."""
+        from storagecache import checks  # noqa: F401 (the import registers)
