@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django import forms
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, User
 from django.core.validators import RegexValidator
-from django.utils import timezone
 
 from assets.admin.display import visible
 from assets.models import Asset
 from assets.services import AssetDetails, put_staged
 from assets.upload_handler import RefusedFile, StagedUpload
-from storagecache.environment import Environment
 from storagecache.errors import StorageError
 
 WHOLE: Final = "1"
@@ -111,12 +108,6 @@ class UploadForm(forms.Form):
 
     def _store(self, upload: StagedUpload) -> Asset:
         data = self.cleaned_data
-        details = AssetDetails(name=data["name"] or upload.name or "", expires_at=_expiry(data["bucket"]))
+        details = AssetDetails(name=data["name"] or upload.name or "")
         owner = data.get("owner", self._user)
         return put_staged(upload.staged(), owner=owner, bucket=data["bucket"], key=None, details=details).asset
-
-
-def _expiry(bucket: str) -> datetime | None:
-    if bucket != Asset.Bucket.TEMP:
-        return None
-    return timezone.now() + timedelta(seconds=Environment.current().temp_ttl)
