@@ -18,7 +18,6 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
 from storagecache.capabilities import BulkDeleter, FolderStaging, ObjectInfo, ObjectLister, Overwriter, RangeReader
-from storagecache.errors import StorageError
 from storagecache.node_cache.frames import expiry_of
 
 HOUR_FORMAT: Final = "%Y%m%d%H"
