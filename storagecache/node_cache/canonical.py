@@ -38,9 +38,7 @@ def canonical_bytes(parts: Any) -> bytes:
     """
     try:
         packed = packb(parts, _extension, PACK_OPTIONS)
-    except (TypeError, ValueError, RecursionError) as error:  # ormsgpack's refusals are TypeErrors
-        if not _is_about_surrogates(error):
-            raise _refused(error) from error
+    except (TypeError, ValueError, RecursionError):  # ormsgpack's refusals are TypeErrors: perhaps a lone surrogate
         return _pack_with_care(parts)
     # A NaN's second byte is 7F or FF; one search for `asset` finds both the key `asset_id` and `asset://`. What
     # only looks like one is encoded the same, slower.
@@ -61,10 +59,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def _is_about_surrogates(error: Exception) -> bool:
-    return any("surrogates" in str(cause) for cause in _causes(error))
 
 
 def _refused(error: Exception) -> NotCacheableError:

@@ -112,7 +112,7 @@ def read_frame(data: bytes | memoryview, key: str, secret: bytes) -> Frame:
     magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree, _ = _unpack(data)
     if magic != MAGIC or version != VERSION or codec != CODEC or flags or total != size:
         raise FrameError("Not a whole frame of this version.")
-    whole = data if type(data) is bytes and size <= _ONE_SHOT_BYTES else memoryview(data).toreadonly()
+    whole = data if type(data) is bytes and not buffers else memoryview(data).toreadonly()
     body = whole[PREFIX_BYTES:]
     if not compare_digest(_mac(whole[:_HEADER_BYTES], key, [body], secret), whole[_HEADER_BYTES:PREFIX_BYTES]):
         raise FrameError("A frame's MAC does not fit: damaged, forged or another key's.")

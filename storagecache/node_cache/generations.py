@@ -81,7 +81,7 @@ class Generations:
         for _ in range(_MAX_TRIES):
             tomb = tomb_key(lease.key_id)
             found = self._tier.fetch([EPOCH_KEY, tomb, lease.wire])
-            if _token(found, EPOCH_KEY) != lease.epoch:
+            if found.get(EPOCH_KEY) != lease.epoch.encode():
                 lease = self.load(key)
                 continue
             if (tombstone := _token(found, tomb)) == lease.tombstone:
@@ -178,6 +178,8 @@ class Generations:
         return None if base is None else _lease(key_id(key), known.epoch, base, "")
 
     def _remember(self, key: AnyKey, lease: Lease) -> None:
+        if self._known.leases.get(_identity(key)) is lease:
+            return
         with self._lock:
             known = self._known
             if known.epoch != lease.epoch or len(known.leases) >= _MAX_REMEMBERED:
@@ -252,5 +254,7 @@ def _marked(part: str | None) -> str:
 
 def _token(found: Found, key: str) -> str:
     """Give a token that was fetched, or "" for an absent or damaged one."""
-    data = found.get(key, b"")
+    data = found.get(key)
+    if data is None:
+        return ""
     return bytes(data).decode() if len(data) == 32 and _TOKEN.match(data) else ""

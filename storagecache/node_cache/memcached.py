@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import socket
 import struct
 import threading
@@ -37,6 +38,7 @@ MAX_RELATIVE_TTL: Final = 60 * 60 * 24 * 30  # memcached protocol.txt, "Expirati
 _CHUNK_BYTES: Final = 16_384
 _MAX_LINE: Final = 1024
 _MAX_IDLE: Final = 16  # connections kept per node
+_TOKEN_KEY: Final = re.compile(r"\Antc1-[0-9a-z]*-(?=[egd]-)")
 _TIMEVAL: Final = struct.Struct("ll")
 _STALE: Final = (ConnectionResetError, BrokenPipeError, MemcacheUnexpectedCloseError)
 
@@ -298,7 +300,8 @@ class Memcached:
         """Choose a key's node: the highest hash of both; a changed list moves only its share of the keys."""
         if len(self.nodes) == 1:
             return self.nodes[0]
-        name = key.encode("utf-8", "surrogatepass")
+        token = _TOKEN_KEY.match(key)  # tokens lie together: a clear needs one node, and is whole or not at all
+        name = (token[0] if token else key).encode("utf-8", "surrogatepass")
         return max(self.nodes, key=lambda node: blake2b(name, digest_size=8, key=node.name.encode()[-64:]).digest())
 
     def fetch(self, keys: list[str], prefix: str = "") -> dict[str, bytes | memoryview]:

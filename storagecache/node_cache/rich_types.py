@@ -50,7 +50,9 @@ def take_apart(value: Any) -> Parts | None:
 
 
 def digest_view(value: Any) -> tuple[list[Any], memoryview | bytes] | None:
-    """Describe an array without copying it, with a view of its bytes in C order; None when it is no array.
+    """Describe an array without copying it, with a view of its bytes in C order, little-endian; None for no array.
+
+    Byte order is layout (numpy's own pickles do not keep it either), so that a big-endian array is converted first.
 
     Raises:
         NotCacheableError: a dtype that is not on the closed list.
@@ -58,7 +60,10 @@ def digest_view(value: Any) -> tuple[list[Any], memoryview | bytes] | None:
     numpy = sys.modules.get("numpy")
     if numpy is None or type(value) is not numpy.ndarray:
         return None
-    return [_dtype(value), list(value.shape)], _bytes_view(numpy.ascontiguousarray(value))
+    text = _dtype(value)
+    if text[0] == ">":
+        value, text = value.astype("<" + text[1:]), "<" + text[1:]
+    return [text, list(value.shape)], _bytes_view(numpy.ascontiguousarray(value))
 
 
 def put_together(name: str, description: list[Any], buffers: list[memoryview], *, writable: bool) -> Any:

@@ -138,7 +138,7 @@ class Upkeep:
             return False
         self._untrimmed = 0
         try:
-            files, size = trim(area.storage, self._max_disk_bytes - share)  # room until the next time
+            files, size = trim(area.storage, self._max_disk_bytes - 2 * share)  # room until the next time
             if files:
                 logger.info("node cache trimmed files=%d bytes=%d", files, size)
         except (OSError, StorageError) as error:

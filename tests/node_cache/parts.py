@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 SECRET = "a secret of the tests"
@@ -73,4 +74,4 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(same, left, right))
     if hasattr(left, "dtype"):
         return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
-    return repr(left) == repr(right) if isinstance(left, float | complex) else bool(left == right)
+    return repr(left) == repr(right) if isinstance(left, float | complex | Decimal) else bool(left == right)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
+import tracemalloc
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from django.db import DatabaseError
 
-from storagecache.node_cache import MISS, NodeCacheKey, node_cache_key
+from storagecache.node_cache import MISS, NodeCacheKey, node_cache_key, register_assets
 from storagecache.node_cache.area import CacheArea
+from storagecache.node_cache.references import unregister_assets
 from tests.node_cache.conftest import MakeCache
 from tests.node_cache.parts import Clock, Node
 
@@ -343,3 +350,80 @@ def test_files_of_the_area_are_no_pickles_and_damage_is_a_miss(file_cache: MakeC
     assert cache.stats()["bad_frames"] == 1
     assert cache.set("k", 2) is True
     assert cache.get("k") == 2
+
+
+@pytest.fixture
+def catalog() -> Iterator[set[str]]:
+    """Give the ids of the assets that live, in a catalog registered as the assets app does."""
+    alive: set[str] = set()
+    asked: list[int] = []
+
+    def is_live(ids: Collection[str]) -> bool:
+        asked.append(len(ids))
+        return alive.issuperset(ids)
+
+    register_assets(is_live=is_live, digest_of=lambda _: "0" * 64)
+    yield alive
+    unregister_assets()
+
+
+def test_deleted_asset_makes_every_entry_that_names_it_a_miss(make_cache: MakeCache, catalog: set[str]) -> None:
+    catalog |= {"a", "b"}
+    cache = make_cache()
+    cache.set("one", [{"asset_id": "a"}, {"uri": "asset://b.png"}])
+    cache.set("two", "no reference")
+    assert cache.get("one", MISS) is not MISS
+    catalog.discard("b")
+    assert cache.get("one", MISS) is MISS
+    assert make_cache().get("one", MISS) is MISS
+    assert cache.get("two") == "no reference"
+    assert cache.stats()["dead_references"] == 1
+    assert cache.get_or_compute("one", lambda: "again") == "again"
+    assert cache.get("one") == "again"
+
+
+def test_catalog_that_fails_is_a_miss(make_cache: MakeCache) -> None:
+    def is_live(_ids: Collection[str]) -> bool:
+        raise DatabaseError("gone")
+
+    register_assets(is_live=is_live, digest_of=lambda _: None)
+    try:
+        cache = make_cache()
+        cache.set("one", {"asset_id": "a"})
+        assert cache.get("one", MISS) is MISS
+        assert cache.get_or_compute("one", lambda: 1) == 1
+    finally:
+        unregister_assets()
+
+
+def test_forked_child_works_on_its_own(make_cache: MakeCache) -> None:
+    cache = make_cache()
+    cache.set("k", 1)
+    assert cache.get("k") == 1
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            code = 0 if cache.get("k") == 1 and cache.get_or_compute("new", lambda: 2) == 2 and cache.set("x", 3) else 1
+        os._exit(code)
+    assert cache.get("k") == 1
+    assert os.waitpid(child, 0)[1] == 0
+    assert cache.get("x") == 3
+    assert cache.get("new") == 2
+
+
+def test_memory_that_is_held_is_what_is_counted(file_cache: MakeCache) -> None:
+    cache = file_cache(max_bytes=2_000_000)
+    cache.set("warm", {"a": 1})
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(6000):
+        cache.set(f"key-{number}", {"n": number, "text": "x" * (number % 700)})
+    held = cache._core.shelves.l1
+    leases = cache._core.generations._known
+    leases.leases.clear()
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert held.usage()["evictions"] > 0
+    assert grown < 2_000_000 * 1.05

@@ -1,0 +1,120 @@
+"""The `cache` area: what expires leaves, what is too much leaves, tokens stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from storagecache.node_cache import MISS
+from storagecache.node_cache.area import CacheArea, blob_name, drop_expired, trim
+from storagecache.storages.memory import MemoryObjectStorage
+from tests.node_cache.conftest import MakeCache
+from tests.node_cache.parts import NOW, Clock
+
+HOUR = 3600
+
+
+def names(area: CacheArea) -> list[str]:
+    return [area.short(info) for info in area.listing()]
+
+
+def test_blob_name_begins_with_an_hour_behind_its_expiry() -> None:
+    assert blob_name(NOW, 1)[:10] == (datetime.fromtimestamp(NOW + 1, UTC) + timedelta(hours=1)).strftime("%Y%m%d%H")
+    assert blob_name(NOW, None)[:10] == blob_name(NOW, 30 * 24 * HOUR)[:10]
+
+
+def test_drop_expired_takes_hours_that_are_over(file_cache: MakeCache, area: CacheArea, clock: Clock) -> None:
+    cache = file_cache(max_bytes=0)
+    cache.set("short", b"x" * 2_000_000, ttl=60)
+    cache.set("long", b"y" * 2_000_000, ttl=10 * HOUR)
+    at = datetime.fromtimestamp(NOW, UTC)
+    assert drop_expired(area.storage, at) == (0, 0)
+    files, size = drop_expired(area.storage, at + timedelta(hours=3))
+    assert files == 1
+    assert size > 2_000_000
+    assert drop_expired(area.storage, at + timedelta(hours=3)) == (0, 0)
+    assert cache.get("long") == b"y" * 2_000_000
+    assert cache.get("short", MISS) is MISS
+
+
+def test_drop_expired_keeps_to_its_limit(area: CacheArea) -> None:
+    for _ in range(5):
+        area.replace(blob_name(0, 1), [b"x"])
+    now = datetime.fromtimestamp(NOW, UTC)
+    assert drop_expired(area.storage, now, 2) == (2, 2)
+    assert drop_expired(area.storage, now) == (3, 3)
+
+
+def test_drop_expired_takes_small_values_that_are_over_and_keeps_tokens(
+    file_cache: MakeCache, area: CacheArea, clock: Clock
+) -> None:
+    clock.now = datetime.now(UTC).timestamp()
+    cache = file_cache(max_bytes=0)
+    cache.set("k", 1, ttl=60)
+    cache.set("kept", 1, ttl=None)
+    cache.close()
+    before = names(area)
+    dropped = drop_expired(area.storage, datetime.now(UTC) + timedelta(hours=2))
+    assert dropped[0] == 1
+    gone = set(before) - set(names(area))
+    assert {name[:2] for name in gone} == {"v/"}
+    assert cache.get("kept") == 1
+    drop_expired(area.storage, datetime.now(UTC) + timedelta(days=40))
+    assert {name[:2] for name in names(area)} == {"e/", "g/", "v/"}
+
+
+def test_trim_keeps_the_bound_and_the_tokens(file_cache: MakeCache, area: CacheArea) -> None:
+    cache = file_cache(max_bytes=0)
+    for number in range(8):
+        cache.set(str(number), b"x" * 2_000_000, ttl=HOUR * (number + 1))
+    trim(area.storage, 7_000_000)
+    assert sum(info.size for info in area.listing()) <= 7_000_000
+    assert cache.get("0", MISS) is MISS
+    assert cache.get("7") == b"x" * 2_000_000
+    assert cache.stats()["misses"] == 1
+
+
+def test_area_stays_in_its_bound_while_values_are_stored(file_cache: MakeCache, area: CacheArea) -> None:
+    cache = file_cache(max_bytes=0, max_disk_bytes=20_000_000)
+    for number in range(20):
+        cache.set(str(number), b"x" * 2_000_000)
+        cache._core.upkeep._trim()  # what the cache's own thread does a moment later
+        assert sum(info.size for info in area.listing()) <= 20_000_000
+    assert cache.get("19") == b"x" * 2_000_000
+
+
+def test_lost_tokens_make_everything_new(file_cache: MakeCache, area: CacheArea) -> None:
+    here, there = file_cache(), file_cache()
+    here.set("k", 1)
+    here.clear(user="1")
+    assert here.get("k") == 1
+    area.delete([name for name in names(area) if name[0] in "eg"])
+    assert here.get("k", MISS) is MISS
+    assert there.get("k", MISS) is MISS
+    assert here.set("k", 2) is True
+    assert there.get("k") == 2
+
+
+def test_folder_that_vanishes_is_a_miss(file_cache: MakeCache, tmp_path: Path) -> None:
+    cache = file_cache()
+    cache.set("k", 1)
+    (tmp_path / "cache").rename(tmp_path / "gone")
+    assert cache.get("k", MISS) is MISS
+    assert cache.set("k", 2) is True
+    assert cache.get("k") == 2
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_area_replaces_and_creates(area: CacheArea, kind: str) -> None:
+    place = area if kind == "disk" else CacheArea(MemoryObjectStorage())
+    assert place.read("v/ab/abc") is None
+    place.replace("v/ab/abc", [b"one ", memoryview(b"piece")])
+    place.replace("v/ab/abc", [b"two"])
+    assert place.read("v/ab/abc") == b"two"
+    assert place.create("v/ab/abc", b"x") is False
+    assert place.create("g/ab/abc", b"x") is True
+    assert list(place.names("v/")) == ["v/ab/abc"]
+    place.delete(["v/ab/abc", "v/ab/none"])
+    assert place.read("v/ab/abc") is None

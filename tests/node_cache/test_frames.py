@@ -1,0 +1,191 @@
+"""Frames: byte- and type-exact, and refused when one bit is not ours."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import ormsgpack
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from storagecache.node_cache.codec import Encoded, decode_value
+from storagecache.node_cache.errors import FrameError, NotCacheableError
+from storagecache.node_cache.frames import HEADER, PREFIX_BYTES, frame_bytes, frame_of, mac_key, read_frame
+from tests.node_cache.parts import NOW, SECRET, same
+from tests.node_cache.values import VALUES
+
+KEY = mac_key(SECRET)
+COUNT = int(os.environ.get("PROPERTY_COUNT", "1000"))  # the nightly run takes 100,000
+
+
+def framed(value: Any) -> bytes:
+    return frame_bytes(frame_of(value, now=NOW, ttl=60.0, compute=1.5), "key", KEY)
+
+
+def there_and_back(value: Any, *, writable: bool = False) -> Any:
+    return read_frame(framed(value), "key", KEY).value(writable=writable)
+
+
+@settings(max_examples=COUNT, deadline=None)
+@given(VALUES)
+def test_value_round_trips_exactly(value: Any) -> None:
+    assert same(there_and_back(value), value)
+
+
+def test_frame_carries_its_times() -> None:
+    frame = read_frame(framed(1), "key", KEY)
+    assert (frame.created, frame.ttl, frame.compute) == (NOW, 60.0, 1.5)
+
+
+MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "I;16", "RGBX"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_image_round_trips_and_readers_are_apart(mode: str) -> None:
+    image = Image.frombytes(mode, (13, 7), os.urandom(len(Image.new(mode, (13, 7)).tobytes())))
+    if mode in {"P", "PA"}:
+        image.putpalette(os.urandom(768))
+    image.info["dpi"] = (72, 72)
+    frame = read_frame(framed(image), "key", KEY)
+    found = frame.value()
+    assert (found.mode, found.size, found.info, found.tobytes()) == (mode, (13, 7), image.info, image.tobytes())
+    assert found.getpalette() == image.getpalette()
+    found.paste(0 if len(found.getbands()) == 1 else (0,) * len(found.getbands()), (0, 0, 13, 7))
+    found.info["dpi"] = (1, 1)
+    assert frame.value().tobytes() == image.tobytes()
+    assert frame.value().info == image.info
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_array_is_shown_in_place_and_read_only(order: str) -> None:
+    array = np.asarray(np.arange(600).reshape(20, 30), order=order)
+    data = framed({"a": [array]})
+    found = read_frame(data, "key", KEY).value()["a"][0]
+    assert found.flags[f"{order}_CONTIGUOUS"]
+    assert not found.flags.writeable
+    assert np.shares_memory(found, np.frombuffer(data, "u1"))
+    assert found.__array_interface__["data"][0] % 8 == 0
+    assert there_and_back(array, writable=True).flags.writeable
+
+
+REFUSED: list[Any] = [
+    object(),
+    [lambda: 1],
+    {"a": object},
+    type("Text", (str,), {})("x"),
+    np.array([object()]),
+    np.ma.array([1]),
+    np.zeros(2, dtype=[("a", "i4")]),
+    ...,
+    range(3),
+    memoryview(b"x"),
+    OSError("x"),
+]
+
+
+@pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
+def test_value_of_unlisted_type_is_not_cacheable(value: Any) -> None:
+    with pytest.raises(NotCacheableError):
+        frame_of(value, now=NOW, ttl=None)
+
+
+def test_value_within_itself_is_not_cacheable() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(NotCacheableError):
+        frame_of(value, now=NOW, ttl=None)
+
+
+SAMPLES = [
+    framed({"a": [1, 2.5, None, "text"], "b": b"bytes" * 300}),
+    framed(np.arange(100, dtype="<f4")),
+    framed([{"asset_id": "0123", "uri": "asset://0123.png"}, (1, {2})]),
+]
+
+
+def test_damaged_frames_are_refused() -> None:
+    generator = random.Random(5)
+    for number in range(COUNT):
+        data = bytearray(SAMPLES[number % len(SAMPLES)])
+        if number % 2:
+            data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+        else:
+            del data[generator.randrange(len(data)) :]
+        with pytest.raises(FrameError):
+            read_frame(bytes(data), "key", KEY)
+
+
+def test_every_bit_counts() -> None:
+    data = SAMPLES[2]
+    for position in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        with pytest.raises(FrameError):
+            read_frame(bytes(flipped), "key", KEY)
+
+
+@pytest.mark.parametrize(("key", "secret"), [("other", KEY), ("key", mac_key("other")), ("", KEY)])
+def test_frame_of_another_key_or_secret_is_refused(key: str, secret: bytes) -> None:
+    with pytest.raises(FrameError):
+        read_frame(SAMPLES[0], key, secret)
+
+
+@settings(max_examples=COUNT, deadline=None)
+@given(st.binary(max_size=300))
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        read_frame(data, "key", KEY)
+
+
+def signed(data: bytes) -> bytes:
+    """Give forged bytes the right length and MAC, as somebody with the secret could."""
+    body, header = data[PREFIX_BYTES:], bytearray(data[: HEADER.size])
+    struct.pack_into("<Q", header, 32, len(data))
+    mac = blake3(bytes(header) + struct.pack("<I", 3) + b"key" + body, key=KEY).digest()
+    return bytes(header) + mac + body
+
+
+def test_signed_nonsense_raises_frame_errors_only_in_bounded_memory() -> None:
+    generator = random.Random(7)
+    tracemalloc.start()
+    for number in range(COUNT):
+        data = bytearray(SAMPLES[number % len(SAMPLES)])
+        for _ in range(generator.randrange(1, 6)):
+            at = generator.choice([generator.randrange(len(data)), generator.randrange(40, 56)])
+            data[at] = generator.choice([0, 255, 0xDD, 0xDF, 0xC9, generator.randrange(256)])
+        try:
+            read_frame(signed(bytes(data)), "key", KEY).value()
+        except FrameError:
+            continue
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@settings(max_examples=COUNT, deadline=None)
+@given(st.binary(max_size=200))
+def test_fuzzed_trees_raise_frame_errors_only(tree: bytes) -> None:
+    try:
+        decode_value(Encoded(tree))
+    except FrameError:
+        return
+
+
+def test_forged_shape_allocates_nothing() -> None:
+    description = ormsgpack.packb(["ndarray", ["<f8", [1 << 40], "C"], 0, 0])
+    with pytest.raises(FrameError):
+        decode_value(Encoded(ormsgpack.packb(ormsgpack.Ext(31, description))))
+
+
+def test_frame_names_the_assets_in_it() -> None:
+    value = [{"asset_id": "b", "uri": "x"}, {"deep": ("asset://a.png", {"asset_id": None})}]
+    assert frame_of(value, now=NOW, ttl=None).encoded.assets == ("a", "b")
+    assert read_frame(framed(value), "key", KEY).encoded.assets == ("a", "b")
