@@ -22,7 +22,7 @@ def test_catalog_on_postgresql_passes_the_same_tests(
     postgres_server: PostgresServer, suite: str, tmp_path: Path
 ) -> None:
     variables = os.environ | {
-        "DATABASE_URL": postgres_server.url(postgres_server.new_database()),
+        "DATABASE_URL": postgres_server.new_database(),
         "NODETOOL_CONFIG_DIR": str(tmp_path),
     }
     command = [sys.executable, "-m", "pytest", suite, "-q", "-p", "no:cacheprovider", "-k", "not s3"]
