@@ -141,11 +141,12 @@ class Verification:
 
     def _recorded(self, place: Place) -> Iterator[_Row]:
         """Page through the rows by keyset; between two pages no connection is held."""
-        last = ""
-        while page := self._page(place, last):
+        last: str | None = ""
+        while last is not None:
+            page = self._page(place, last)
             self.rows += len(page)
             yield from page
-            last = page[-1].key
+            last = page[-1].key if len(page) == PAGE else None
 
     def _page(self, place: Place, last: str) -> list[_Row]:
         rows = StoredObject.objects.filter(bucket=place.bucket, storage__in=place.aliases, key__gt=last)
@@ -218,11 +219,11 @@ class Verification:
 
     def _assets_not_ready(self) -> Iterator[Finding]:
         """Report assets whose object nobody may read: reference and state change in one transaction, so none is new."""
-        last = UUID(int=0)
-        while page := self._asset_page(last):
-            for asset in page:
-                yield _asset_finding(asset)
-            last = page[-1].pk
+        last: UUID | None = UUID(int=0)
+        while last is not None:
+            page = self._asset_page(last)
+            yield from map(_asset_finding, page)
+            last = page[-1].pk if len(page) == PAGE else None
 
     def _asset_page(self, last: UUID) -> list[Asset]:
         assets = Asset.objects.filter(pk__gt=last, object__isnull=False).exclude(object__state=StoredObject.State.READY)
