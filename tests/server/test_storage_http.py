@@ -117,8 +117,8 @@ def test_keys_round_trip_and_none_aliases_another(service: Service) -> None:
     "target",
     [
         "", "/", "/x", "x/", "a//b", ".", "..", "../x", "a/..", "a/./b", "%2e", "%2E%2e", "a%2f%2e%2e%2fb", "a%2F",
-        "%2Fx", "%00", "a%00b", "%01", "%0a", "%0D%0Ax", "%1f", "%7F", "%FF", "a%ffb", "%C3", "%C3%28", "%ED%A0%80", "%C0%AF",
-        "%F5%80%80%80", "x" * 1025, "x" * 10_000, "%C3%A9" * 513,
+        "%2Fx", "%00", "a%00b", "%01", "%0a", "%0D%0Ax", "%1f", "%7F", "%FF", "a%ffb", "%C3", "%C3%28", "%ED%A0%80",
+        "%C0%AF", "%F5%80%80%80", "x" * 1025, "x" * 10_000, "%C3%A9" * 513,
     ],
     ids=lambda target: target[:20] or "empty",
 )  # fmt: skip
