@@ -48,9 +48,12 @@ class RangeReader(Protocol):
 
 @runtime_checkable
 class LocalFiles(Protocol):
-    """Keeps objects as files that this machine can open."""
+    """Keeps objects as files that this machine can open.
 
-    def path(self, name: str) -> str:
+    The verb is not Django's `path`: every storage of Django has that one, and raises.
+    """
+
+    def local_path(self, name: str) -> str:
         """Give the absolute path of the object, whether it exists or not."""
         ...
 

@@ -69,6 +69,10 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
         """Give the absolute path of the object, whether it exists or not."""
         return os.path.join(self._root, validate_storage_name(name))
 
+    def local_path(self, name: str) -> str:
+        """Give the same as `path`, as `LocalFiles`."""
+        return self.path(name)
+
     def staging_folder(self) -> str:
         """Give the folder for bytes on their way in, made when absent; for this service alone (mode 0700).
 

@@ -154,7 +154,7 @@ class Background:
     def _run(self) -> None:
         try:
             self.result = self.call()
-        except BaseException as error:  # noqa: BLE001 (handed to the test)
+        except BaseException as error:  # noqa: BLE001  # handed to the test
             self.error = error
         finally:
             connection.close()
@@ -172,8 +172,8 @@ def at_once(*calls: Callable[[], Any]) -> list[Background]:
         return run
 
     running = [Background(after_barrier(call)).start() for call in calls]
-    finished = [task.wait() for task in running]
-    assert all(finished), "still blocked"
+    for task in running:
+        assert task.wait(), "still blocked"
     return running
 
 

@@ -142,8 +142,9 @@ def test_claim_of_another_family_is_octet_stream(claim: str, head: bytes) -> Non
 
 @pytest.mark.parametrize(
     ("claim", "head"),
-    [("text/plain", HTML), ("application/json", b"{}"), ("text/html", PNG), ("application/zip", TEXT),
-     ("text/csv", b""), ("model/gltf-binary", b"glTF\x02\0\0\0"), ("image/x-unheard-of", b"\x93\x94 unheard of")],
+    [("text/plain", HTML), ("application/json", b"{}"),
+     ("text/html", PNG), ("application/zip", TEXT), ("text/csv", b""),
+     ("model/gltf-binary", b"glTF\x02\0\0\0"), ("image/x-unheard-of", b"\x93\x94 unheard of")],
 )  # fmt: skip
 def test_claim_that_nobody_can_judge_is_kept(claim: str, head: bytes) -> None:
     assert resolve_content_type(claim, "", head) == claim

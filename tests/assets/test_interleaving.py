@@ -1,4 +1,4 @@
-"""Two things at once. One is stopped before each of its SQL statements in turn; there the other runs until it blocks.
+"""Two things at once: one is stopped before each of its SQL statements in turn, the other runs there or until it waits.
 
 No schedule may tear an asset from its bytes, whatever of the two wins. Everything here is real: threads, connections,
 locks of the database; the only instrument is Django's `execute_wrapper`.

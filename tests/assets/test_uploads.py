@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,7 +144,7 @@ def test_put_content_at_an_illegal_key_is_refused(memory: Buckets, owner: User, 
 
 def test_content_changed_at_moves_by_a_second_with_each_switch(memory: Buckets, owner: User) -> None:
     times = [put(owner, "k", bytes([i])).content_changed_at for i in range(4)]
-    assert all(later - earlier >= timedelta(seconds=1) for earlier, later in pairwise(times))  # type: ignore[operator]
+    assert all(later - earlier >= timedelta(seconds=1) for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
