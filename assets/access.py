@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 
 from assets.api.errors import AccessDeniedError, AuthenticationRequiredError, TooManyAttemptsError
 from assets.services.tokens import find_token
-from assets.throttle import LOGIN_ADDRESSES, LOGINS, TOKENS
+from assets.throttle import LOGIN_ADDRESSES, LOGINS, TOKENS, network
 from storagecache.environment import Environment
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 LOCAL_USER_ID: Final = 1  # NodeTool's local user "1": the first admin
 
-_PROXY_MARKS: Final = ("HTTP_FORWARDED", "HTTP_VIA")
-_OWN_SITES: Final = frozenset({"", "same-origin", "none"})  # of Sec-Fetch-Site; absent outside browsers
+_PROXY_MARKS: Final = frozenset({"HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP"})
+_OWN_SITES: Final = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def reader_id(request: HttpRequest) -> int | None:
@@ -66,6 +67,17 @@ def is_local(request: HttpRequest) -> bool:
     return not any(name in _PROXY_MARKS or name.startswith("HTTP_X_FORWARDED") for name in request.META)
 
 
+def caller_address(request: HttpRequest) -> str:
+    """Give the address that failures are counted under; an IPv6 caller stands for its /64. Never decides who may what.
+
+    Behind a proxy on this machine every caller is on loopback; then the last hop that the proxy noted counts.
+    """
+    address = request.META.get("REMOTE_ADDR", "")
+    if _is_loopback(address):
+        address = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip() or address
+    return network(address)
+
+
 def _bearer(request: HttpRequest) -> User | None:
     """Give the user of the request's token; None when it sends none.
 
@@ -76,14 +88,18 @@ def _bearer(request: HttpRequest) -> User | None:
     scheme, _, text = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    address = request.META.get("REMOTE_ADDR", "")
-    if TOKENS.is_blocked(address):
-        raise TooManyAttemptsError("Too many wrong tokens from this address. Wait a minute.")
     token = find_token(text.strip())
     if token is None:
-        TOKENS.note_failure(address)
-        raise AuthenticationRequiredError("The token is unknown, expired or revoked.")
+        _refuse_guess(caller_address(request))
     return token.user
+
+
+def _refuse_guess(address: str) -> NoReturn:
+    """Refuse a wrong token. A right one is never held up, else one guesser behind a proxy would lock out everybody."""
+    if TOKENS.is_blocked(address):
+        raise TooManyAttemptsError("Too many wrong tokens from this address. Wait a minute.")
+    TOKENS.note_failure(address)
+    raise AuthenticationRequiredError("The token is unknown, expired or revoked.")
 
 
 def _has_session(request: HttpRequest) -> bool:
@@ -91,18 +107,37 @@ def _has_session(request: HttpRequest) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
+    """Tell loopback, also as an IPv6 socket writes it (::ffff:127.0.0.1), which Python before 3.13 does not know."""
     try:
-        return ipaddress.ip_address(address).is_loopback
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 def _refuse_cross_site(request: HttpRequest) -> None:
-    """Refuse a write that a page of another site makes in the user's browser (Fetch standard, Sec-Fetch-Site)."""
-    origin = request.headers.get("Origin", "")
-    foreign = bool(origin) and urlsplit(origin).netloc != request.get_host()
-    if foreign or request.headers.get("Sec-Fetch-Site", "") not in _OWN_SITES:
+    """Refuse a write that a page of another site makes in the user's browser (Fetch standard, Sec-Fetch-Site).
+
+    Absent headers mean no browser. A header that is there and empty is one that the server could not decode: foreign.
+    Another port of this machine is another site, for whoever runs there is not the user.
+    """
+    origin, site = request.META.get("HTTP_ORIGIN"), request.META.get("HTTP_SEC_FETCH_SITE")
+    if origin is not None and origin in Environment.current().cors_allowed_origins:
+        return
+    foreign = origin is not None and _site_of(origin) != _site_of(f"{request.scheme}://{request.get_host()}")
+    if foreign or (site is not None and site not in _OWN_SITES):
         raise AccessDeniedError("Another site may not write here.")
+
+
+def _site_of(origin: str) -> tuple[str, str | None, int | None] | None:
+    """Give scheme, host and port of an origin, default ports filled in; None for "null" and what is none."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
 class _CsrfCheck(CsrfViewMiddleware):
@@ -133,7 +168,7 @@ class LoginForm(AdminAuthenticationForm):
         Raises:
             ValidationError: wrong, or too many attempts; a blocked caller learns nothing about the password.
         """
-        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
+        address = caller_address(self.request) if self.request else ""
         name = str(self.cleaned_data.get("username", ""))
         if LOGINS.is_blocked(name, address) or LOGIN_ADDRESSES.is_blocked(address):
             raise ValidationError("Too many failed logins. Wait five minutes.", code="throttled")

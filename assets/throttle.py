@@ -6,6 +6,7 @@ Counts live in Django's default cache: each process counts by itself unless that
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,3 +42,14 @@ class Throttle:
 LOGINS: Final = Throttle("login", failures=10, window=300)  # of one name from one address
 LOGIN_ADDRESSES: Final = Throttle("login-address", failures=50, window=300)  # of any name from one address
 TOKENS: Final = Throttle("token", failures=30, window=60)  # from one address
+
+
+def network(address: str) -> str:
+    """Give what counts as one caller: an IPv4 address, or the /64 of an IPv6 one, which is one customer."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""  # all that is no address shares one count
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), 64), strict=False))

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from corsheaders.defaults import default_headers
+
 from storagecache import config
 from storagecache.environment import Environment, development_secret_key, make_folders
 
@@ -20,12 +22,15 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
     "storagecache",
     "assets",
 ]
 MIDDLEWARE = [
     "assets.serving.framing.FramingMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    # Only where other origins are allowed: it adds `Vary: origin` to every answer.
+    *(["corsheaders.middleware.CorsMiddleware"] if ENVIRONMENT.cors_allowed_origins else []),
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -68,12 +73,27 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 # Cookies travel in the clear only where the service itself is reached in the clear.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENVIRONMENT.base_url.startswith("https://")
+# Behind a proxy that ends TLS, forms come from the public origin. It is taken from the configuration, never a header.
+CSRF_TRUSTED_ORIGINS = ["/".join(ENVIRONMENT.base_url.split("/", 3)[:3])]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "SAMEORIGIN"
 
+# Other origins read and write with a token, or as the local user; cookies never travel across origins.
+CORS_ALLOWED_ORIGINS = list(ENVIRONMENT.cors_allowed_origins)
+CORS_ALLOW_CREDENTIALS = False
+CORS_URLS_REGEX = r"^/(?:storage|api)/"
+CORS_ALLOW_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range")
+_BODIES = ("content-md5", "digest", "repr-digest", "content-digest", "x-expires-in")
+CORS_ALLOW_HEADERS = (*default_headers, *_CONDITIONS, *_BODIES)
+CORS_EXPOSE_HEADERS = ("ETag", "Content-Range", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After")
+CORS_PREFLIGHT_MAX_AGE = 600  # seconds
+
 # Uploads in forms go through assets.staging, which has its own limit; Django's concerns the other fields.
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
-DATA_UPLOAD_MAX_MEMORY_SIZE = 4 << 20
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 << 20  # bytes of all fields of a form, or of a JSON body
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+DATA_UPLOAD_MAX_NUMBER_FILES = 100
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

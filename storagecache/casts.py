@@ -173,6 +173,22 @@ def _is_name_or_address(name: str) -> bool:
     return _is_address(name) or bool(_HOST_NAME.match(name))
 
 
+def origins(value: str) -> tuple[str, ...]:
+    """Split a comma-separated list of web origins, written as browsers send them; there is no wildcard."""
+    return tuple(_origin(word.strip()) for word in value.split(",") if word.strip())
+
+
+def _origin(word: str) -> str:
+    parts = _split(word)
+    if parts is None or parts.scheme not in {"http", "https"} or word != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("origins such as https://app.example.org or http://localhost:3000, without a path")
+    if "@" in parts.netloc or not _is_name_or_address(parts.hostname or ""):
+        raise ValueError("origins with a host name each, such as https://app.example.org; a wildcard is not supported")
+    if parts.port == {"http": 80, "https": 443}[parts.scheme] or word != word.lower():
+        raise ValueError("origins as browsers write them: in lower case, without the scheme's own port")
+    return word
+
+
 def domain_url(value: str) -> str:
     """Read a public domain, `assets.example.org` or with a scheme, as a base URL; https when none is given."""
     return web_url(value if "://" in value else f"https://{value.strip()}")

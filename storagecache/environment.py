@@ -89,6 +89,8 @@ class Environment:
     auth_provider: str | None = _variable("AUTH_PROVIDER", casts.one_of("local", "token"), None, "access")
     secret_key: str | None = _variable("SECRET_KEY", casts.text, None, "access", secret=True)
     allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
+    cors_allowed_origins: tuple[str, ...] = _variable("CORS_ALLOWED_ORIGINS", casts.origins, (), "access")
+    user_quota_bytes: int | None = _variable("USER_QUOTA_BYTES", casts.limit, None, "access")
     admin_password: str | None = _variable("ADMIN_PASSWORD", casts.verbatim, None, "access", secret=True)
 
     asset_storage: str = _variable(
@@ -474,6 +476,17 @@ def _loopback_only(environment: Environment) -> str | None:
     )
 
 
+def _hosts_are_named(environment: Environment) -> str | None:
+    """A page whose name is made to point at 127.0.0.1 (DNS rebinding) would be the local user."""
+    if environment.auth != "local" or "*" not in environment.allowed_hosts:
+        return None
+    source = environment.source_of("ALLOWED_HOSTS")
+    return (
+        f"ALLOWED_HOSTS (from {source}) has '*', but AUTH_PROVIDER=local trusts every page that this machine's browser "
+        "shows under an allowed name. Name the hosts, or set AUTH_PROVIDER=token."
+    )
+
+
 def _buckets_are_names(environment: Environment) -> str | None:
     buckets = {"ASSET_BUCKET": environment.asset_bucket, "ASSET_TEMP_BUCKET": environment.asset_temp_bucket}
     for name, bucket in buckets.items():
@@ -501,6 +514,7 @@ _RULES: Final = (
     _grace_outlives_urls,
     _memory_forgets,
     _loopback_only,
+    _hosts_are_named,
     _buckets_are_names,
     _folders_differ,
 )

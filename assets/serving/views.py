@@ -56,13 +56,12 @@ class StorageView(View):
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
-        bucket, key = address(request)
-        located = locate(bucket, key)
+        located, cache = _find(request)
         try:
-            return _answer(request, located)
+            return _answer(request, located, cache)
         except ObjectNotFoundError:
             # Replaced and purged between the SELECT and the open, perhaps: look once more.
-            return _answer(request, locate(bucket, key))
+            return _answer(request, *_find(request))
 
     head = get
 
@@ -114,8 +113,26 @@ def address(request: HttpRequest) -> tuple[str, str]:
     raise ObjectNotFoundError("Not found.")
 
 
-def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
-    cache_control, vary = _readable(request, located)
+def _find(request: HttpRequest) -> tuple[Located, tuple[str, str]]:
+    """Find what this reader may read, and its Cache-Control and Vary.
+
+    Who may not read learns no more than of an absent key, and that not from the clock either: a wrong token is
+    refused in both cases, after the same statements.
+    """
+    bucket, key = address(request)
+    try:
+        located = locate(bucket, key)
+    except ObjectNotFoundError:
+        reader_id(request)
+        raise
+    if located.is_public:
+        return located, ("public, no-cache", "")
+    if reader_id(request) != located.owner_id:
+        raise nothing_at(bucket, key)
+    return located, ("private, no-cache", "Cookie, Authorization")
+
+
+def _answer(request: HttpRequest, located: Located, cache: tuple[str, str]) -> HttpResponseBase:
     release_connection()
     download = request.GET.get("download") == "1"
     plan = plan_get(
@@ -123,21 +140,12 @@ def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
         Conditions.from_environ(request.META),
         _served(located),
         now=int(time.time()),
-        cache_control=cache_control,
-        vary=vary,
+        cache_control=cache[0],
+        vary=cache[1],
         download=download,
     )
     redirect = _redirect(request, located, plan, download=download)
     return redirect or respond(plan, functools.partial(open_object, located))
-
-
-def _readable(request: HttpRequest, located: Located) -> tuple[str, str]:
-    """Give Cache-Control and Vary for this reader; who may not read learns no more than of an absent key."""
-    if located.is_public:
-        return "public, no-cache", ""
-    if reader_id(request) != located.owner_id:
-        raise nothing_at(*address(request))
-    return "private, no-cache", "Cookie, Authorization"
 
 
 def _served(located: Located) -> ServedObject:
