@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from storagecache.capabilities import LocalFiles
 from storagecache.storages.memory import MemoryObjectStorage
 from tests.contracts.storage import StorageContract, stored
 
@@ -22,3 +23,8 @@ class TestMemoryObjectStorage(StorageContract):
     def test_two_storages_are_two_buckets(self, storage: MemoryObjectStorage) -> None:
         name = stored(storage)
         assert not MemoryObjectStorage(bucket="memory").exists(name)
+
+
+def test_memory_has_no_files_of_this_machine() -> None:
+    """Django's Storage has a `path` that raises: a capability of that name would be everybody's."""
+    assert not isinstance(MemoryObjectStorage(), LocalFiles)
