@@ -1,6 +1,7 @@
 """The node cache beside its peers, in one run: raw pymemcache, pymemcache with pickle, Django's caches, a plain file.
 
-Run: python -m bench.node_cache [--only keys memory ..]. Needs the Debian package memcached; joblib is compared when it is installed.
+Run: python -m bench.node_cache [--only keys memory ..]. Needs the Debian package memcached; joblib is compared when
+it is installed.
 Prints one line per figure: what, ours, the peer, the ratio and the wanted bound.
 """
 
@@ -10,7 +11,6 @@ import argparse
 import importlib
 import multiprocessing
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -200,40 +200,42 @@ def memory() -> None:
 
 
 def over_memcached() -> None:
+    """Compare an L2 get; the raw client gets as many bytes as the value has."""
     with memcached() as server, folder() as path:
         cache = cache_on_memcached(server, path)
-        raw = pymemcache.Client(server, default_noreply=False)
-        pickled = pymemcache.Client(server, default_noreply=False, serde=pymemcache.serde.pickle_serde)
-        of_django = PyMemcacheCache(f"{server[0]}:{server[1]}", {})
-        for name, size, to_raw, to_pickle in (("1 MB", MB, 0.8, 0.4), ("1 KB", 1000, 1.3, 99.0)):
-            value = np.frombuffer(os.urandom(size), "u1") if size == MB else {"a": "x" * 980}
-            packed = pickle.dumps(value)[: size + 200]
-            cache.set(name, value)
-            raw.set(f"raw{size}", os.urandom(size))
-            pickled.set(f"pickled{size}", value)
-            of_django.set(f"django{size}", value)
-            told(
-                f"L2 get, {name} | raw pymemcache",
-                *paired(lambda: cache.get(name), lambda: raw.get(f"raw{size}")),
-                to_raw,
-            )
-            told(
-                f"L2 get, {name} | pymemcache + pickle",
-                *paired(lambda: cache.get(name), lambda: pickled.get(f"pickled{size}")),
-                to_pickle,
-            )
-            told(
-                f"L2 get, {name} | Django's Memcached",
-                *paired(lambda: cache.get(name), lambda: of_django.get(f"django{size}")),
-                99.0,
-            )
-            del packed
-        threads(cache, server)
+        array = np.frombuffer(os.urandom(MB), "u1")
+        of_json = [{"id": n, "score": n / 7, "label": f"item {n}"} for n in range(22_000)]
+        one_get(cache, server, "1 MB array", array, bounds=(0.8, 0.4))
+        one_get(cache, server, "1 MB of JSON-like", of_json, bounds=(99.0, 0.4))
+        one_get(cache, server, "1 KB", {"a": "x" * 980}, bounds=(1.3, 99.0))
+        threads(cache, server, array)
         cache.close()
 
 
-def threads(cache: NodeCache, server: tuple[str, int]) -> None:
+def one_get(
+    cache: NodeCache, server: tuple[str, int], name: str, value: object, *, bounds: tuple[float, float]
+) -> None:
+    raw = pymemcache.Client(server, default_noreply=False)
+    pickled = pymemcache.Client(server, default_noreply=False, serde=pymemcache.serde.pickle_serde)
+    of_django = PyMemcacheCache(f"{server[0]}:{server[1]}", {})
+    cache.set(name, value)
+    raw.set("raw", os.urandom(MB if "MB" in name else 1000))
+    pickled.set("pickled", value)
+    of_django.set("django", value)
+
+    def ours() -> object:
+        return cache.get(name)
+
+    told(f"L2 get, {name} | raw pymemcache", *paired(ours, lambda: raw.get("raw")), bounds[0])
+    told(f"L2 get, {name} | pymemcache + pickle", *paired(ours, lambda: pickled.get("pickled")), bounds[1])
+    told(f"L2 get, {name} | Django's Memcached", *paired(ours, lambda: of_django.get("django")), 99.0)
+
+
+def threads(cache: NodeCache, server: tuple[str, int], value: object) -> None:
+    cache.set("1 MB", value)
     stock = pymemcache.PooledClient(server, max_pool_size=8, default_noreply=False)
+
+    stock.set("stock", os.urandom(MB))
 
     def rate(get: Callable[[], object]) -> float:
         def many(_: int) -> None:
@@ -246,7 +248,7 @@ def threads(cache: NodeCache, server: tuple[str, int]) -> None:
             list(pool.map(many, range(8)))
             return 8 * 60 / (time.perf_counter() - started)
 
-    found = [(rate(lambda: cache.get("1 MB")), rate(lambda: stock.get(f"raw{MB}"))) for _ in range(3)]
+    found = [(rate(lambda: cache.get("1 MB")), rate(lambda: stock.get("stock"))) for _ in range(3)]
     ours, peer = max(a for a, _ in found), max(b for _, b in found)
     told("8 threads getting 1 MB, per second | stock pymemcache", ours, peer, 3.0, at_least=True, unit=1)
 
@@ -268,22 +270,21 @@ def big_values() -> None:
 
 
 def single_flight() -> None:
-    compute_seconds = 0.5
+    seconds = 0.5
     with memcached() as server, folder() as path:
         cache = cache_on_memcached(server, path, max_bytes=64 << 20)
         calls: list[int] = []
-        slowest = _asked(cache, 32, "thirty-two", calls, compute_seconds)
-        print(
-            f"{'ok ' if len(calls) == 1 and slowest <= compute_seconds + 0.3 else 'NO '} 32 threads: computes {len(calls)}, slowest {slowest:.3f} s of {compute_seconds} + 0.3"
-        )
+        slowest = _asked(cache, 32, "thirty-two", calls, seconds)
+        flown("32 threads", len(calls), slowest, seconds)
         with multiprocessing.get_context("spawn").Pool(4) as pool:
-            start_at = time.time() + 4
-            done = pool.starmap(_process, [(server, str(path), start_at, compute_seconds)] * 4)
-        computes, slow = sum(calls for calls, _ in done), max(slow for _, slow in done)
-        print(
-            f"{'ok ' if computes == 1 and slow <= compute_seconds + 0.3 else 'NO '} 4 processes x 8 threads: computes {computes}, slowest {slow:.3f} s of {compute_seconds} + 0.3"
-        )
+            done = pool.starmap(_process, [(server, str(path), time.time() + 4, seconds)] * 4)
+        flown("4 processes x 8 threads", sum(computes for computes, _ in done), max(slow for _, slow in done), seconds)
         cache.close()
+
+
+def flown(what: str, computes: int, slowest: float, seconds: float) -> None:
+    is_met = computes == 1 and slowest <= seconds + 0.3
+    print(f"{'ok ' if is_met else 'NO '} {what}: computes {computes}, slowest {slowest:.3f} s of {seconds} + 0.3")
 
 
 def _process(server: tuple[str, int], path: str, start_at: float, seconds: float) -> tuple[int, float]:
@@ -291,12 +292,8 @@ def _process(server: tuple[str, int], path: str, start_at: float, seconds: float
     calls: list[int] = []
     cache.get("warm", MISS)
     time.sleep(max(0, start_at - time.time()))
-    return len(calls) or _counted(cache, calls, seconds)[0], _counted.slowest  # type: ignore[attr-defined]
-
-
-def _counted(cache: NodeCache, calls: list[int], seconds: float) -> tuple[int, float]:
-    _counted.slowest = _asked(cache, 8, "four", calls, seconds)  # type: ignore[attr-defined]
-    return len(calls), 0.0
+    slowest = _asked(cache, 8, "four", calls, seconds)
+    return len(calls), slowest
 
 
 def _asked(cache: NodeCache, count: int, key: str, calls: list[int], seconds: float) -> float:

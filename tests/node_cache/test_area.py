@@ -9,9 +9,13 @@ import pytest
 
 from storagecache.node_cache import MISS
 from storagecache.node_cache.area import CacheArea, blob_name, drop_expired, trim
+from storagecache.node_cache.cache import NodeCache
+from storagecache.node_cache.frames import mac_key
+from storagecache.node_cache.tiers import FileTier
 from storagecache.storages.memory import MemoryObjectStorage
 from tests.node_cache.conftest import MakeCache
-from tests.node_cache.parts import NOW, Clock
+from tests.node_cache.parts import NOW, SECRET, Clock
+from tests.servers import SeaweedServer
 
 HOUR = 3600
 
@@ -106,9 +110,20 @@ def test_folder_that_vanishes_is_a_miss(file_cache: MakeCache, tmp_path: Path) -
     assert cache.get("k") == 2
 
 
-@pytest.mark.parametrize("kind", ["disk", "memory"])
-def test_area_replaces_and_creates(area: CacheArea, kind: str) -> None:
-    place = area if kind == "disk" else CacheArea(MemoryObjectStorage())
+@pytest.fixture(params=["disk", "memory", "s3"])
+def place(request: pytest.FixtureRequest, area: CacheArea) -> CacheArea:
+    """Give the area on each kind of storage."""
+    if request.param == "disk":
+        return area
+    if request.param == "memory":
+        return CacheArea(MemoryObjectStorage())
+    from storagecache.storages.s3 import S3ObjectStorage  # boto3 takes a second: only for those who need it
+
+    server: SeaweedServer = request.getfixturevalue("seaweedfs")
+    return CacheArea(S3ObjectStorage(**server.options(server.new_bucket()), object_prefix="cache/"))
+
+
+def test_area_replaces_and_creates(place: CacheArea) -> None:
     assert place.read("v/ab/abc") is None
     place.replace("v/ab/abc", [b"one ", memoryview(b"piece")])
     place.replace("v/ab/abc", [b"two"])
@@ -118,3 +133,20 @@ def test_area_replaces_and_creates(area: CacheArea, kind: str) -> None:
     assert list(place.names("v/")) == ["v/ab/abc"]
     place.delete(["v/ab/abc", "v/ab/none"])
     assert place.read("v/ab/abc") is None
+
+
+def test_cache_works_on_every_storage(place: CacheArea, clock: Clock) -> None:
+    def make() -> NodeCache:
+        return NodeCache(tier=FileTier(place, clock), area=place, secret=mac_key(SECRET), max_bytes=0, clock=clock)
+
+    here, there = make(), make()
+    assert here.set("small", [1]) is True
+    assert here.set("big", b"x" * 1_200_000) is True
+    assert there.get("small") == [1]
+    assert there.get("big") == b"x" * 1_200_000
+    here.clear()
+    assert there.get("small", MISS) is MISS
+    here.close()
+    assert there.stats_of_all()[0] >= 1
+    there.close()
+    assert drop_expired(place.storage, datetime.fromtimestamp(NOW, UTC) + timedelta(days=2))[0] >= 1

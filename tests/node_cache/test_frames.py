@@ -189,3 +189,21 @@ def test_frame_names_the_assets_in_it() -> None:
     value = [{"asset_id": "b", "uri": "x"}, {"deep": ("asset://a.png", {"asset_id": None})}]
     assert frame_of(value, now=NOW, ttl=None).encoded.assets == ("a", "b")
     assert read_frame(framed(value), "key", KEY).encoded.assets == ("a", "b")
+
+
+def test_tables_round_trip_where_arrow_is_faithful() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    table = pyarrow.table({"a": [1, None, 3], "b": ["x", "y", "z"]})
+    assert there_and_back(table).equals(table)
+    batch = pyarrow.record_batch({"a": [1.5, 2.5]})
+    assert there_and_back([batch])[0].equals(batch)
+    frame = pandas.DataFrame(
+        {"n": [1, 2], "t": ["a", "b"], "w": pandas.to_datetime(["2020-01-01", None])}, index=[5, 7]
+    )
+    pandas.testing.assert_frame_equal(there_and_back(frame), frame)
+    pandas.testing.assert_series_equal(there_and_back(frame["n"]), frame["n"])
+    mine = there_and_back(frame, writable=True)
+    mine.loc[5, "n"] = 9
+    with pytest.raises(NotCacheableError):
+        frame_of(pandas.DataFrame({"o": [object(), 1]}), now=NOW, ttl=None)
