@@ -13,6 +13,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from assets.access import reader_id, writer
+from assets.links import cache_control, current_links
 from assets.models import Asset
 from assets.services import (
     Located,
@@ -26,10 +27,12 @@ from assets.services import (
     storage_of,
 )
 from assets.serving.delivery import respond
-from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get, response_overrides
+from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get
+from assets.serving.signed import InvalidLinkError, claims_to_be_signed, grant_of, one_refusal
 from assets.serving.uploads import claimed_content_type, expires_in, request_body
+from assets.signing import Grant
 from storagecache.capabilities import UrlSigner
-from storagecache.environment import SIGNED_URL_LIFE, Environment
+from storagecache.environment import Environment
 from storagecache.errors import ObjectNotFoundError
 from storagecache.keys import decode_key
 
@@ -48,6 +51,15 @@ class StorageView(View):
     """One object at one address."""
 
     http_method_names = ["get", "head", "put", "delete", "options"]
+
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+        """Answer; a signed link grants reading only, and is refused in one way whatever is wrong."""
+        if not claims_to_be_signed(request):
+            return super().dispatch(request, *args, **kwargs)
+        if request.method not in ("GET", "HEAD"):
+            raise InvalidLinkError
+        with one_refusal():
+            return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
@@ -100,7 +112,8 @@ def address(request: HttpRequest) -> tuple[str, str]:
 
 
 def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
-    cache_control, vary = _readable(request, located)
+    grant = grant_of(request, *address(request), located.object_id)
+    policy, vary = _readable(request, located, grant)
     release_connection()
     download = request.GET.get("download") == "1"
     plan = plan_get(
@@ -108,16 +121,18 @@ def _answer(request: HttpRequest, located: Located) -> HttpResponseBase:
         Conditions.from_environ(request.META),
         _served(located),
         now=int(time.time()),
-        cache_control=cache_control,
+        cache_control=policy,
         vary=vary,
         download=download,
     )
-    redirect = _redirect(request, located, plan, download=download)
+    redirect = _redirect(request, located, plan, grant, download=download)
     return redirect or respond(plan, functools.partial(open_object, located), is_head=request.method == "HEAD")
 
 
-def _readable(request: HttpRequest, located: Located) -> tuple[str, str]:
+def _readable(request: HttpRequest, located: Located, grant: Grant | None) -> tuple[str, str]:
     """Give Cache-Control and Vary for this reader; who may not read learns no more than of an absent key."""
+    if grant is not None:
+        return cache_control(grant.expires_at - time.time()), ""
     if located.is_public:
         return "public, no-cache", ""
     if reader_id(request) != located.owner_id:
@@ -135,17 +150,20 @@ def _served(located: Located) -> ServedObject:
     )
 
 
-def _redirect(request: HttpRequest, located: Located, plan: Plan, *, download: bool) -> HttpResponse | None:
+def _redirect(
+    request: HttpRequest, located: Located, plan: Plan, grant: Grant | None, *, download: bool
+) -> HttpResponse | None:
     """Send a plain GET to the bucket itself, when it can answer."""
     if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
         return None
     storage = storage_of(located)
     if not isinstance(storage, UrlSigner) or any(name in request.META for name in _NOT_FOR_S3):
         return None
-    content_type, disposition = response_overrides(_served(located), download=download)
-    url = storage.presigned_url(
-        located.key, expires_in=SIGNED_URL_LIFE, content_type=content_type, disposition=disposition
-    )
+    links = current_links()
+    end = links.end(located.expires_at, grant.expires_at if grant else None)
+    url = links.presigned(located, _served(located), end=end, download=download)
+    if url is None:
+        return None
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "private, no-store"
     return response
