@@ -13,6 +13,8 @@ make_folders(ENVIRONMENT)
 
 DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key or development_secret_key(ENVIRONMENT.config_folder)
+# Earlier keys: sessions and links that they signed stay valid until they end.
+SECRET_KEY_FALLBACKS = list(ENVIRONMENT.secret_key_fallbacks)
 ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts) or ["127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [

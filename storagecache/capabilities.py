@@ -123,11 +123,20 @@ class UrlSigner(Protocol):
     """Gives URLs that the backend itself answers."""
 
     def presigned_url(
-        self, name: str, *, expires_in: int, content_type: str | None = None, disposition: str | None = None
+        self,
+        name: str,
+        *,
+        expires_in: int,
+        signed_at: int | None = None,
+        content_type: str = "",
+        disposition: str = "",
+        cache_control: str = "",
     ) -> str:
-        """Sign a GET of the object for `expires_in` seconds; makes no network call.
+        """Sign a GET of the object for `expires_in` seconds (at most seven days) from `signed_at` on.
 
-        `content_type` and `disposition` override what the backend answers with.
+        `signed_at` is in seconds since 1970, None for now: the same arguments give the same URL in every process. It
+        makes no network call, and never outlives the session of the credentials that sign. `content_type`,
+        `disposition` and `cache_control` override what the backend answers with.
         """
         ...
 

@@ -88,6 +88,7 @@ class Environment:
 
     auth_provider: str | None = _variable("AUTH_PROVIDER", casts.one_of("local", "token"), None, "access")
     secret_key: str | None = _variable("SECRET_KEY", casts.text, None, "access", secret=True)
+    secret_key_fallbacks: tuple[str, ...] = _variable("SECRET_KEY_FALLBACKS", casts.names, (), "access", secret=True)
     allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
     cors_allowed_origins: tuple[str, ...] = _variable("CORS_ALLOWED_ORIGINS", casts.origins, (), "access")
     user_quota_bytes: int | None = _variable("USER_QUOTA_BYTES", casts.limit, None, "access")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from assets.access import reader_id, writer
 from assets.api.errors import error_response
+from assets.links import cache_control, current_links
 from assets.models import Asset
 from assets.services import (
     Located,
@@ -28,10 +30,12 @@ from assets.services import (
     storage_of,
 )
 from assets.serving.delivery import respond
-from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get, response_overrides
+from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get
+from assets.serving.signed import InvalidLinkError, claims_to_be_signed, grant_of, one_refusal
 from assets.serving.uploads import claimed_content_type, expires_in, request_body
+from assets.signing import Grant
 from storagecache.capabilities import UrlSigner
-from storagecache.environment import SIGNED_URL_LIFE, Environment
+from storagecache.environment import Environment
 from storagecache.errors import ObjectNotFoundError
 from storagecache.keys import decode_key
 
@@ -54,11 +58,20 @@ class StorageView(View):
 
     http_method_names = list(_METHODS)
 
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+        """Answer; a signed link grants reading only, and is refused in one way whatever is wrong."""
+        if not claims_to_be_signed(request):
+            return super().dispatch(request, *args, **kwargs)
+        if request.method not in ("GET", "HEAD"):
+            raise InvalidLinkError
+        with one_refusal():
+            return super().dispatch(request, *args, **kwargs)
+
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Answer GET and HEAD: conditions and ranges from the catalog, bytes from the bucket."""
-        located, cache = _find(request)
+        located, reading = _find(request)
         try:
-            return _answer(request, located, cache)
+            return _answer(request, located, reading)
         except ObjectNotFoundError:
             # Replaced and purged between the SELECT and the open, perhaps: look once more.
             return _answer(request, *_find(request))
@@ -113,8 +126,17 @@ def address(request: HttpRequest) -> tuple[str, str]:
     raise ObjectNotFoundError("Not found.")
 
 
-def _find(request: HttpRequest) -> tuple[Located, tuple[str, str]]:
-    """Find what this reader may read, and its Cache-Control and Vary.
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How this reader may have what was found: Cache-Control and Vary of the answer, and the grant of a signed link."""
+
+    cache_control: str
+    vary: str
+    grant: Grant | None = None
+
+
+def _find(request: HttpRequest) -> tuple[Located, _Reading]:
+    """Find what this reader may read.
 
     Who may not read learns no more than of an absent key, and that not from the clock either: a wrong token is
     refused in both cases, after the same statements.
@@ -125,14 +147,17 @@ def _find(request: HttpRequest) -> tuple[Located, tuple[str, str]]:
     except ObjectNotFoundError:
         reader_id(request)
         raise
+    grant = grant_of(request, bucket, key, located.object_id)
+    if grant is not None:
+        return located, _Reading(cache_control(grant.expires_at - time.time()), "", grant)
     if located.is_public:
-        return located, ("public, no-cache", "")
+        return located, _Reading("public, no-cache", "")
     if reader_id(request) != located.owner_id:
         raise nothing_at(bucket, key)
-    return located, ("private, no-cache", "Cookie, Authorization")
+    return located, _Reading("private, no-cache", "Cookie, Authorization")
 
 
-def _answer(request: HttpRequest, located: Located, cache: tuple[str, str]) -> HttpResponseBase:
+def _answer(request: HttpRequest, located: Located, reading: _Reading) -> HttpResponseBase:
     release_connection()
     download = request.GET.get("download") == "1"
     plan = plan_get(
@@ -140,11 +165,11 @@ def _answer(request: HttpRequest, located: Located, cache: tuple[str, str]) -> H
         Conditions.from_environ(request.META),
         _served(located),
         now=int(time.time()),
-        cache_control=cache[0],
-        vary=cache[1],
+        cache_control=reading.cache_control,
+        vary=reading.vary,
         download=download,
     )
-    redirect = _redirect(request, located, plan, download=download)
+    redirect = _redirect(request, located, plan, reading.grant, download=download)
     return redirect or respond(plan, functools.partial(open_object, located))
 
 
@@ -158,17 +183,20 @@ def _served(located: Located) -> ServedObject:
     )
 
 
-def _redirect(request: HttpRequest, located: Located, plan: Plan, *, download: bool) -> HttpResponse | None:
+def _redirect(
+    request: HttpRequest, located: Located, plan: Plan, grant: Grant | None, *, download: bool
+) -> HttpResponse | None:
     """Send a plain GET to the bucket itself, when it can answer."""
     if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
         return None
     storage = storage_of(located)
     if not isinstance(storage, UrlSigner) or _differs_at_s3(request, plan):
         return None
-    content_type, disposition = response_overrides(_served(located), download=download)
-    url = storage.presigned_url(
-        located.key, expires_in=SIGNED_URL_LIFE, content_type=content_type, disposition=disposition
-    )
+    links = current_links()
+    end = links.end(located.expires_at, grant.expires_at if grant else None)
+    url = links.presigned(located, _served(located), end=end, download=download)
+    if url is None:
+        return None
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "private, no-store"
     return response

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,13 +22,16 @@ from storages.backends.s3 import S3Storage
 from storagecache.capabilities import DeleteFailure, ObjectInfo, UploadObserver
 from storagecache.errors import BackendUnavailableError, ObjectExistsError, ObjectNotFoundError
 from storagecache.keys import validate_storage_name
+from storagecache.presign import GetOverrides, presign_get
 from storagecache.storages.base import ObjectStorage
 from storagecache.storages.s3_connection import (
     AddressingStyle,
     ChecksumRule,
     S3Connection,
+    bucket_address,
     client_of,
     code_of,
+    credentials_of,
     is_bare_404,
     s3_error,
     status_of,
@@ -107,7 +111,6 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         self.object_prefix = object_prefix
         self._conditional_writes = conditional_writes
         self._part_bytes = max(part_bytes, MIN_PART_BYTES)
-        self._public_endpoint_url = public_endpoint_url
         self._connection = S3Connection(
             endpoint_url=endpoint_url,
             region_name=region_name,
@@ -124,6 +127,7 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
             request_checksum_calculation=request_checksum_calculation,
             response_checksum_validation=response_checksum_validation,
         )
+        self._public_connection = self._connection.at(public_endpoint_url) if public_endpoint_url else self._connection
 
     @property
     def client(self) -> S3Client:
@@ -131,15 +135,27 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         return client_of(self._connection)
 
     def presigned_url(
-        self, name: str, *, expires_in: int, content_type: str | None = None, disposition: str | None = None
+        self,
+        name: str,
+        *,
+        expires_in: int,
+        signed_at: int | None = None,
+        content_type: str = "",
+        disposition: str = "",
+        cache_control: str = "",
     ) -> str:
         """Sign a GET of the object (see `UrlSigner`), at the public endpoint if there is one."""
-        params = {"Bucket": self.bucket, "Key": validate_storage_name(name)}
-        overrides = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
-        params |= {key: value for key, value in overrides.items() if value is not None}
-        public = self._connection.at(self._public_endpoint_url) if self._public_endpoint_url else self._connection
+        key = validate_storage_name(name)
         with self._errors("sign", name):
-            return client_of(public).generate_presigned_url("get_object", Params=params, ExpiresIn=expires_in)
+            return presign_get(
+                bucket_address(self._public_connection, self.bucket),
+                key,
+                credentials=credentials_of(self._connection),
+                region=self._connection.region_name,
+                signed_at=int(time.time()) if signed_at is None else signed_at,
+                expires_in=expires_in,
+                overrides=GetOverrides(cache_control, disposition, content_type),
+            )
 
     def abort_uploads(self, name: str) -> int:
         """Abort every unfinished multipart upload of this key (see `UploadAborter`): one call, and one for each."""

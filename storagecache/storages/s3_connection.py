@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import boto3.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from storagecache import presign
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError, StorageFullError
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
 
 AddressingStyle = Literal["auto", "path", "virtual"]
@@ -30,6 +32,7 @@ _REMEDIES: Final = {
     503: "The server throttles or is down; try later.",
 }
 _NO_ANSWER: Final = "Check S3_ENDPOINT_URL and that the server runs."
+_ANY_KEY: Final = "key"
 _making = threading.Lock()
 
 
@@ -78,13 +81,7 @@ def client_of(connection: S3Connection) -> S3Client:
 
 @lru_cache(maxsize=16)
 def _made_client(connection: S3Connection, _process: int) -> S3Client:
-    session = boto3.session.Session(
-        aws_access_key_id=connection.access_key,
-        aws_secret_access_key=connection.secret_key,
-        aws_session_token=connection.security_token,
-        profile_name=connection.profile,
-    )
-    client = session.client(
+    client = _session_of(connection, _process).client(
         "s3",
         region_name=connection.region_name,
         endpoint_url=connection.endpoint_url,
@@ -93,6 +90,56 @@ def _made_client(connection: S3Connection, _process: int) -> S3Client:
     )
     client.meta.events.register_last("before-call.s3", _send_without_asking)
     return client
+
+
+@lru_cache(maxsize=16)
+def _session_of(connection: S3Connection, _process: int) -> boto3.session.Session:
+    return boto3.session.Session(
+        aws_access_key_id=connection.access_key,
+        aws_secret_access_key=connection.secret_key,
+        aws_session_token=connection.security_token,
+        profile_name=connection.profile,
+    )
+
+
+def credentials_of(connection: S3Connection) -> presign.Credentials:
+    """Give the credentials that sign URLs now; only those of a role are fetched, when their session nears its end.
+
+    Raises:
+        NoCredentialsError: there are none.
+    """
+    if connection.access_key and connection.secret_key:
+        return presign.Credentials(connection.access_key, connection.secret_key, connection.security_token)
+    with _making:
+        found = _session_of(connection, os.getpid()).get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return frozen(found)
+
+
+def frozen(credentials: Credentials) -> presign.Credentials:
+    """Give a snapshot of botocore's credentials with the end of their session, even while a thread renews them."""
+    while True:
+        taken = credentials.get_frozen_credentials()
+        ends_at = getattr(credentials, "_expiry_time", None)  # botocore has no public name for it
+        if credentials.get_frozen_credentials() == taken:
+            return presign.Credentials(
+                taken.access_key or "",
+                taken.secret_key or "",
+                taken.token,
+                int(ends_at.timestamp()) if ends_at is not None else None,
+            )
+
+
+def bucket_address(connection: S3Connection, bucket: str) -> presign.BucketAddress:
+    """Tell where clients find the objects of a bucket, by botocore's own rules for endpoints and addressing."""
+    return _address(connection, bucket, os.getpid())
+
+
+@lru_cache(maxsize=16)
+def _address(connection: S3Connection, bucket: str, _process: int) -> presign.BucketAddress:
+    params = {"Bucket": bucket, "Key": _ANY_KEY}
+    return presign.BucketAddress.before(client_of(connection).generate_presigned_url("get_object", params), _ANY_KEY)
 
 
 def _send_without_asking(params: dict[str, dict[str, str]], **_rest: object) -> None:
