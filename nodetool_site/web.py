@@ -20,7 +20,7 @@ from nodetool_site.lifeline import die_with
 from storagecache.environment import Environment
 
 APPLICATION = "nodetool_site.wsgi:application"
-THREADS = 300  # per process: one for each transfer in flight
+THREADS = 400  # per process: one for each transfer in flight; the kernel deals connections out unevenly (see 0002)
 CONNECTIONS = 2048  # per process: idle keep-alive connections hold no thread, but count here
 BACKLOG = 2048
 BUFFER = 64 * 1024  # bytes a connection may buffer; also the longest request head

@@ -42,10 +42,20 @@ class Answer:
 class Wire:
     """One connection."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+        """Connect; `receive_buffer` is in bytes (None: the system's)."""
+        self.socket = socket.socket()
+        self.socket.settimeout(TIMEOUT)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
+
+    @property
+    def buffered(self) -> int:
+        """The bytes that came behind the last head."""
+        return len(self._buffer)
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
