@@ -70,7 +70,7 @@ def _finish(work: Callable[[], Any]) -> None:
     code = 0
     try:
         os.write(REPORT, str(work() or "").encode())
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # told to the parent
         os.write(REPORT, traceback.format_exc().encode())
         code = 1
     os._exit(code)
@@ -192,7 +192,7 @@ def one_kill(operation: str, number: int, at: int) -> bool:
     status, where = in_child(lambda: victim(operation, number, at))
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     code, told = in_child(lambda: judge(operation, number))
-    print(json.dumps({"at": at, "where": where, "killed": killed, "told": told}), flush=True)
+    print(json.dumps({"at": at, "where": where, "killed": killed, "told": told}), flush=True)  # noqa: T201
     return killed and code == 0
 
 
@@ -203,11 +203,12 @@ def main(operation: str, points: int) -> int:
     code, told = in_child(set_up)
     code, told = (code, told) if code else in_child(lambda: victim(operation, 0, -1))
     if code:
-        print(told)
+        print(told)  # noqa: T201
         return 2
     lines = int(told)
     kills = range(1, lines + 1) if not points else sorted({1 + lines * i // points for i in range(points)})
-    return 0 if all([one_kill(operation, number, at) for number, at in enumerate(kills, start=1)]) else 1
+    well = [one_kill(operation, number, at) for number, at in enumerate(kills, start=1)]
+    return 0 if all(well) else 1
 
 
 if __name__ == "__main__":
