@@ -13,11 +13,12 @@ from uuid import UUID
 from django.core.files.base import File
 from django.core.files.storage import InvalidStorageError, Storage, storages
 from django.db import models
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from assets.content_types import object_extension
 from assets.ids import new_id
-from assets.models import StoredObject
+from assets.models import Asset, StoredObject
 from assets.services.sections import release_connection, write_section
 from assets.staging import StagedFile
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError
@@ -165,11 +166,13 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
     """Find a ready object of this owner with the same bytes, whose bytes are really there."""
     if alias not in SHARED_ALIASES:
         return None
+    # Not a join: SQLite would start it from the owner, and read all of the owner's assets.
+    owned = Exists(Asset.objects.filter(object=OuterRef("pk"), owner_id=owner_id))
     twins = StoredObject.objects.filter(
-        storage=alias, bucket=bucket_of(storages[alias]), sha256=staged.sha256, size=staged.size,
-        state=StoredObject.State.READY, assets__owner_id=owner_id,
-    )[:1]  # fmt: skip
-    twin = next(iter(twins), None)
+        owned, storage=alias, bucket=bucket_of(storages[alias]), sha256=staged.sha256, size=staged.size,
+        state=StoredObject.State.READY,
+    )  # fmt: skip
+    twin = next(iter(twins[:1]), None)
     release_connection()
     if twin is None:
         return None

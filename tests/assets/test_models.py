@@ -14,7 +14,7 @@ from django.utils import timezone
 from assets.ids import new_id
 from assets.models import Asset, StoredObject, fold_name
 from assets.services import purging
-from tests.assets.conftest import Buckets, put
+from tests.assets.conftest import Buckets, put, statements
 
 KEYS = ["a", "B", "a/b", "a-b", "Z", "é", "e\u0301", "z", "\uffff", "\U0001f600", "aa", "A"]
 
@@ -95,3 +95,16 @@ def test_purge_finds_its_rows_by_a_partial_index(name: str, index: str) -> None:
     order = ("expires_at", "pk") if name == "_expired" else ("pk",)
     keyset = rows if name == "_expired" else rows.filter(pk__gt=uuid.UUID(int=0))
     assert index in keyset.order_by(*order)[:10].explain()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the planner of PostgreSQL reads tables this small in order")
+def test_find_twin_does_not_read_the_assets_of_the_owner(memory: Buckets, owner: User) -> None:
+    with statements() as seen:
+        put(owner, "k", b"1")
+    (twin,) = [sql for sql in seen if '"sha256" = ' in sql and sql.startswith("SELECT")]
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + twin, ["x"] * twin.count("%s"))
+        plan = "\n".join(str(row[3]) for row in cursor.fetchall())
+    assert "object_digest" in plan
+    assert "(object_id=?)" in plan
+    assert "SCAN" not in plan

@@ -193,7 +193,7 @@ def one_kill(operation: str, number: int, at: int) -> bool:
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     code, told = in_child(lambda: judge(operation, number))
     print(json.dumps({"at": at, "where": where, "killed": killed, "told": told}), flush=True)  # noqa: T201
-    return killed and code == 0
+    return code == 0 and (killed or status == 0)  # it lives when it had fewer lines to go: a folder was there already
 
 
 def main(operation: str, points: int) -> int:
