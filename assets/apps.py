@@ -8,3 +8,10 @@ class AssetsConfig(AppConfig):
 
     name = "assets"
     verbose_name = "Assets"
+
+    def ready(self) -> None:
+        """Let the node cache ask which assets are there."""
+        from assets.services.reading import are_live, digest_of
+        from storagecache.node_cache import register_assets
+
+        register_assets(is_live=are_live, digest_of=digest_of)

@@ -1,3 +1,3 @@
 """What every test may use: real servers, started on demand, and everybody who may ask."""
 
-pytest_plugins = ["tests.servers", "tests.roles"]
+pytest_plugins = ["tests.servers", "tests.roles", "tests.manage"]

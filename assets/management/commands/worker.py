@@ -12,11 +12,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from django.core.files.storage import storages
 from django.core.management.base import BaseCommand
 from django.db import connection
+from django.utils import timezone
 
 from assets.services import purge
 from storagecache.environment import Environment
+from storagecache.node_cache.area import drop_expired, trim
 
 FIRST_PURGE: Final = 60.0  # seconds after the start, when the service has warmed up
 PURGE_INTERVAL: Final = 3600.0  # seconds between the end of a purge and the next
@@ -62,7 +65,20 @@ def _job(environment: Environment) -> Callable[[], object]:
     if environment.storage_kind == "memory" and environment.env != "test":
         logger.info("worker idle reason=memory-storage")
         return lambda: None
-    return purge
+
+    def job() -> None:
+        purge()
+        tidy_cache(environment)
+
+    return job
+
+
+def tidy_cache(environment: Environment) -> None:
+    """Drop what is over in the area of big node-cache values, and keep the rest within NODE_CACHE_DISK_BYTES."""
+    storage = storages["cache"]
+    files, size = drop_expired(storage, timezone.now())
+    trimmed, more = trim(storage, environment.node_cache_disk_bytes)
+    logger.info("node cache tidied files=%d bytes=%d", files + trimmed, size + more)
 
 
 def _drop_connection() -> None:
