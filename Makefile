@@ -46,6 +46,9 @@ format: venv-dev ## Format the code and mend what the linter can
 bench: venv-dev ## Measure the service beside nginx
 	@$(clean_make) exec $(PY) -m bench $(ARGS)
 
+demo: venv ## Fill the library with sample images, sounds, tables and texts
+	@$(clean_make) exec $(PY) manage.py demo
+
 nightly: venv-dev ## Every test, at full counts
 	@$(clean_make) NIGHTLY=1 REQUIRE_ALL=1 exec $(PY) -m pytest -m '' -o timeout=3600 $(ARGS)
 
