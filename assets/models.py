@@ -210,3 +210,19 @@ class ApiToken(models.Model):
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+
+class Account(models.Model):
+    """What a user may store and stores: the sizes of all their assets, temp and trash included (`services.quota`)."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="account"
+    )
+    quota_bytes = models.BigIntegerField(null=True, blank=True, help_text="bytes; empty: USER_QUOTA_BYTES")
+    used_bytes = models.BigIntegerField(default=0, editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(quota_bytes__gte=0), name="account_quota_positive")]
+
+    def __str__(self) -> str:
+        return f"account of {self.user}"

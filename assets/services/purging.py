@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from assets.models import Asset, StoredObject
 from assets.services.objects import drop_references, lock_objects, storage_of
+from assets.services.quota import refund
 from assets.services.sections import catalog_errors, release_connection, write_section
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
 from storagecache.environment import Environment
@@ -186,6 +187,7 @@ def _end(assets: list[Asset], limits: _Limits) -> None:
     drop_references(*(asset.object_id for asset in assets))
     ended = [asset.object_id for asset in assets if asset.object_id and asset.bucket == Asset.Bucket.TEMP]
     _mark_objects(StoredObject.objects.filter(state=State.READY).unreferenced(), ended, limits)
+    refund(assets)
 
 
 def _mark(limits: _Limits) -> None:

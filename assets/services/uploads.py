@@ -28,6 +28,7 @@ from assets.services.objects import (
     store_object,
     take_reference,
 )
+from assets.services.quota import charge, refund, refuse_if_full
 from assets.services.sections import release_connection, write_section
 from assets.staging import Expected, Source, StagedFile, stage_stream
 from storagecache.environment import Environment
@@ -131,6 +132,7 @@ def put_content(
     """
     validate_key(key)
     _check_early(bucket, key, owner.pk, check)
+    refuse_if_full(owner.pk, bucket, key, expected.length or 0)
     name = key.rpartition("/")[2]
     with stage_stream(content, storages[bucket], name=name, content_type=content_type, expected=expected) as staged:
         details = AssetDetails(name=name, expires_at=_expiry(bucket, expires_in))
@@ -216,6 +218,7 @@ def _store(staged: StagedFile, target: _Target) -> Stored:
             return _commit(staged, target, twin, take_reference)
         except ObjectCollectedError:
             logger.info("twin went away object=%s", twin)
+    refuse_if_full(target.owner_id, target.bucket, target.key, staged.size)
     stored = store_object(staged, target.bucket)
     try:
         return _commit(staged, target, stored, make_ready)
@@ -247,13 +250,17 @@ def _switch(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
     if not _is_alive(found, now):
         drop_references(found.object_id)
         found.delete()
+        refund([found])
         return _create(staged, target, stored, take)
     _refuse_foreign(found, target.owner_id)
     target.check(found)
     take(stored)
     if found.object_id != stored.id:
         drop_references(found.object_id)
-    return Stored(_replace(found, staged, stored, target.details.expires_at, now), created=False)
+    growth = staged.size - (found.size or 0)
+    replaced = _replace(found, staged, stored, target.details.expires_at, now)
+    charge(target.owner_id, growth)
+    return Stored(replaced, created=False)
 
 
 def _create(staged: StagedFile, target: _Target, stored: StoredObject, take: Callable[[StoredObject], None]) -> Stored:
@@ -266,6 +273,7 @@ def _create(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
     links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
     if links:
         Derivation.objects.bulk_create(links)
+    charge(target.owner_id, staged.size)
     return Stored(asset, created=True)
 
 

@@ -1,0 +1,169 @@
+"""Bytes per user: exact, refused in time, refunded."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from io import BytesIO, StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from assets.models import Account, Asset, StoredObject
+from assets.services import delete_assets, delete_at, purge, put_content, replace_content
+from assets.services.quota import recount, set_quota
+from assets.staging import Expected
+from storagecache.errors import StorageFullError
+from tests.assets.conftest import Buckets, assert_whole, at_once, put
+from tests.assets.test_staging import Trickle
+from tests.roles import ChangeEnvironment
+
+ZERO = timedelta(0)
+
+
+def used(user: User) -> int:
+    """Give what the account says, held against the assets."""
+    account = Account.objects.get(pk=user.pk)
+    assert account.used_bytes == sum(asset.size or 0 for asset in Asset.objects.filter(owner=user))
+    return account.used_bytes
+
+
+def test_account_follows_create_replace_share_and_delete(memory: Buckets, owner: User, stranger: User) -> None:
+    asset = put(owner, "a", b"12345")
+    assert used(owner) == 5
+    put(owner, "b", b"12345")  # the same object, counted again
+    assert used(owner) == 10
+    replace_content(asset, BytesIO(b"1"))
+    assert used(owner) == 6
+    put(owner, "t", b"123", bucket="temp")
+    put(stranger, "s", b"12")
+    assert (used(owner), used(stranger)) == (9, 2)
+    delete_at(owner.pk, "assets", "a")
+    delete_assets(Asset.objects.values_list("pk", flat=True))
+    assert (used(owner), used(stranger)) == (0, 0)
+
+
+def test_account_is_refunded_when_temp_expires(memory: Buckets, owner: User, stranger: User) -> None:
+    for key in ("purged", "taken over"):
+        put(owner, key, b"123", bucket="temp")
+    Asset.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    put(stranger, "taken over", b"12", bucket="temp")
+    assert (used(owner), used(stranger)) == (3, 2)
+    purge(grace=ZERO)
+    assert used(owner) == 0
+
+
+def test_quota_refuses_one_byte_more_and_changes_nothing(buckets: Buckets, owner: User) -> None:
+    set_quota(owner.pk, 10)
+    asset = put(owner, "a", b"1234567890")
+    with pytest.raises(StorageFullError, match=r"10 of 10 bytes are used, and this needs 1 more"):
+        put(owner, "b", b"1")
+    with pytest.raises(StorageFullError, match="needs 1 more"):
+        replace_content(asset, BytesIO(b"12345678901"))
+    assert used(owner) == 10
+    replace_content(asset, BytesIO(b"0987654321"))  # the same size fits
+    put(owner, "a", b"1")
+    put(owner, "b", b"123456789")
+    assert used(owner) == 10
+    assert_whole()
+    purge(grace=ZERO)
+    purge(grace=ZERO)
+    assert {str(stored) for stored in StoredObject.objects.all()} == buckets.keys()
+
+
+def test_quota_by_default_holds_from_the_first_upload(
+    memory: Buckets, owner: User, stranger: User, change_environment: ChangeEnvironment
+) -> None:
+    change_environment(user_quota_bytes=4)
+    with pytest.raises(StorageFullError, match=r"0 of 4 bytes are used, and this needs 5 more"):
+        put(owner, "a", b"12345")
+    assert not Asset.objects.exists()
+    set_quota(owner.pk, 5)
+    put(owner, "a", b"12345")
+    put(stranger, "b", b"1234")
+    with pytest.raises(StorageFullError):
+        put(stranger, "c", b"1")
+
+
+def test_quota_that_was_lowered_keeps_what_is_there_and_lets_it_shrink(memory: Buckets, owner: User) -> None:
+    put(owner, "a", b"12345")
+    set_quota(owner.pk, 1)
+    put(owner, "a", b"1234")
+    with pytest.raises(StorageFullError):
+        put(owner, "b", b"1")
+    delete_at(owner.pk, "assets", "a")
+    put(owner, "b", b"1")
+    assert used(owner) == 1
+
+
+def test_quota_refuses_an_announced_body_unread(memory: Buckets, owner: User) -> None:
+    set_quota(owner.pk, 1 << 20)
+    source = Trickle(b"x")
+    with pytest.raises(StorageFullError, match="needs 2097152 more"):
+        put_content(owner=owner, bucket="assets", key="a", content=source, expected=Expected(length=2 << 20))
+    assert source.taken == 0
+
+
+def test_quota_refuses_staged_bytes_before_the_bucket(memory: Buckets, owner: User) -> None:
+    put(owner, "a", b"1" * 70_000)
+    set_quota(owner.pk, 100_000)
+    put(owner, "a", b"2" * 90_000)  # grows by 20,000 only
+    with pytest.raises(StorageFullError):
+        put(owner, "b", b"3" * 70_000)
+    assert not StoredObject.objects.filter(state=StoredObject.State.PENDING).exists()
+
+
+def test_quota_of_many_at_once_lets_in_exactly_what_fits(disk: Buckets, owner: User) -> None:
+    set_quota(owner.pk, 30)
+    tasks = at_once(*(lambda n=n: put(owner, str(n), bytes([n]) * 10) for n in range(6)))
+    errors = [type(task.error) for task in tasks if task.error]
+    assert errors == [StorageFullError] * 3
+    assert used(owner) == 30
+
+
+def test_account_opened_by_many_at_once_is_exact(disk: Buckets, owner: User) -> None:
+    tasks = at_once(*(lambda n=n: put(owner, str(n), bytes([n]) * 10) for n in range(6)))
+    assert [task.error for task in tasks] == [None] * 6
+    assert used(owner) == 60
+
+
+def test_account_of_assets_older_than_it_counts_them(memory: Buckets, owner: User) -> None:
+    put(owner, "old", b"123")
+    Account.objects.all().delete()
+    put(owner, "new", b"12")
+    assert used(owner) == 5
+
+
+def test_recount_mends_a_wrong_account(memory: Buckets, owner: User) -> None:
+    put(owner, "a", b"123")
+    Account.objects.update(used_bytes=99)
+    assert recount(owner.pk) == (99, 3)
+    assert used(owner) == 3
+
+
+def quota(*arguments: str) -> Any:
+    """Run the command; gives what it printed."""
+    out = StringIO()
+    call_command("quota", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_quota_command_sets_lists_and_recounts(memory: Buckets, owner: User) -> None:
+    put(owner, "a", b"123")
+    assert "no limit" in quota("list")
+    quota("set", "owner", "1K")
+    assert json.loads(quota("list", "--json")) == [{"user": "owner", "used_bytes": 3, "quota_bytes": 1024}]
+    quota("set", "owner", "default")
+    assert json.loads(quota("list", "--json"))[0]["quota_bytes"] is None
+    assert quota("recount") == ""
+    Account.objects.update(used_bytes=99)
+    assert quota("recount") == "owner: 99 -> 3\n"
+
+
+@pytest.mark.parametrize("arguments", [("set", "nobody", "1"), ("set", "owner", "-1"), ("set", "owner", "much")])
+def test_quota_command_refuses_what_it_cannot_set(memory: Buckets, owner: User, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        quota(*arguments)
