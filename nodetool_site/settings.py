@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "ninja",  # the page /api/docs, with its scripts from here and not from a CDN
     "storagecache",
     "assets",
 ]
