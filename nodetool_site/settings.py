@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "corsheaders",
+    "ninja",  # the page /api/docs, with its scripts from here and not from a CDN
     "storagecache",
     "assets",
 ]

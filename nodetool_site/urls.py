@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from django.views.generic import RedirectView
 
 from assets.access import LoginForm
+from assets.api.routes import api
 from assets.serving.views import StorageView
 from nodetool_site.health import healthz, readyz
 
@@ -18,6 +19,7 @@ urlpatterns = [
     # The key is read from the bytes of the path, not from these patterns (see StorageView).
     re_path(r"^storage/(?:assets|temp)/", StorageView.as_view(), name="storage"),
     re_path(r"^api/storage/", StorageView.as_view(), name="nodetool-storage"),
+    path("api/", api.urls),
 ]
 
 handler400 = "assets.api.errors.bad_request"

@@ -38,6 +38,12 @@ class BadRequestError(StorageError, ValueError):
     status = 400
 
 
+class UnprocessableError(StorageError, ValueError):
+    """A parameter is unknown or has a value that it may not have; the text names it (RFC 9110 15.5.21)."""
+
+    status = 422
+
+
 class LengthRequiredError(StorageError, ValueError):
     """A body of which nobody can tell whether it is whole (RFC 9110 15.5.12)."""
 
