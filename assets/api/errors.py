@@ -50,6 +50,12 @@ class LengthRequiredError(StorageError, ValueError):
     status = 411
 
 
+class SlowBodyError(StorageError, TimeoutError):
+    """A body that trickles in, to hold a thread (RFC 9110 15.5.9)."""
+
+    status = 408
+
+
 def error_response(status: int, detail: str, *, retry_after: int | None = None) -> JsonResponse:
     """Make the JSON answer of an error; it is never stored."""
     response = JsonResponse({"detail": detail}, status=status, headers={"Cache-Control": "no-store"})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from typing import Final
 
 from django.http import HttpRequest
 
-from assets.api.errors import BadRequestError, LengthRequiredError
+from assets.api.errors import BadRequestError, LengthRequiredError, SlowBodyError
 from assets.staging import Expected, Source, decode_digest
 from storagecache.environment import Environment
 
@@ -16,20 +18,52 @@ _DIGESTS: Final = ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST")  # 
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
-class RequestBody:
-    """The bytes of a request body as a source: never more than Content-Length, when there is one."""
+PATIENCE: Final = 60  # seconds before a body must have come at the least rate on average
+LEAST_RATE: Final = 1 << 10  # bytes a second
+_FIRST_READ: Final = 4 << 10  # bytes
+_LONGEST_READ: Final = 64 << 10  # bytes
+_SHORTEST_READ: Final = 64  # bytes
+_QUICK: Final = 0.25  # seconds; a read that took less may ask for more
 
-    def __init__(self, stream: Source, length: int | None) -> None:
+
+class RequestBody:
+    """The bytes of a request body as a source: never more than Content-Length, when there is one, nor too slowly.
+
+    The web server's `read(n)` blocks until n bytes are there and cannot be interrupted (docs/decisions/0002). So what
+    is asked for follows the rate at which bytes come, and the clock is looked at between reads: a sender who trickles
+    is refused soon after `PATIENCE`. One who falls silent is held only by the proxy in front (docs/security.md).
+    """
+
+    def __init__(self, stream: Source, length: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._left = length
+        self._clock = clock
+        self._start = clock()
+        self._seen = 0
+        self._ask = _FIRST_READ
 
     def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes; none at the end, or where the sender hung up."""
-        if self._left is None:
-            return self._stream.read(size)
-        block = self._stream.read(min(size, self._left)) if self._left else b""
-        self._left -= len(block)
+        """Read at most `size` bytes; none at the end, or where the sender hung up.
+
+        Raises:
+            SlowBodyError: the body comes slower than `LEAST_RATE`.
+        """
+        wanted = min(size, self._ask, size if self._left is None else self._left)
+        before = self._clock()
+        block = self._stream.read(wanted) if wanted else b""
+        if self._left is not None:
+            self._left -= len(block)
+        self._pace(len(block), self._clock(), before)
         return block
+
+    def _pace(self, count: int, now: float, before: float) -> None:
+        """Refuse a trickle; else choose how much to ask for next: about as much as comes in a second."""
+        self._seen += count
+        took, since = now - before, now - self._start
+        if count and self._left != 0 and since > PATIENCE and self._seen < LEAST_RATE * since:
+            raise SlowBodyError(f"The body came slower than {LEAST_RATE} bytes a second.")
+        wanted = self._ask * 4 if took < _QUICK else int(count / took)
+        self._ask = min(max(wanted, _SHORTEST_READ), _LONGEST_READ)
 
 
 def request_body(request: HttpRequest) -> tuple[RequestBody, Expected]:
