@@ -200,7 +200,8 @@ def test_csrf_with_the_token_but_a_foreign_origin_is_refused(everybody: Everybod
 
 # 13 method override
 @pytest.mark.parametrize(
-    "extra", [{"HTTP_X_HTTP_METHOD_OVERRIDE": "DELETE"}, {"HTTP_X_METHOD_OVERRIDE": "PUT"}, {"QUERY_STRING": "_method=DELETE"}]
+    "extra",
+    [{"HTTP_X_HTTP_METHOD_OVERRIDE": "DELETE"}, {"HTTP_X_METHOD_OVERRIDE": "PUT"}, {"QUERY_STRING": "_method=DELETE"}],
 )  # fmt: skip
 def test_method_override_changes_nothing(everybody: Everybody, extra: dict[str, str]) -> None:
     client = with_session(everybody.owner)
@@ -211,7 +212,8 @@ def test_method_override_changes_nothing(everybody: Everybody, extra: dict[str, 
 
 # 14 host poisoning
 @pytest.mark.parametrize(
-    "extra", [{"HTTP_X_FORWARDED_HOST": "evil.example"}, {"HTTP_FORWARDED": "host=evil.example"}, {"HTTP_X_HOST": "evil.example"}]
+    "extra",
+    [{"HTTP_X_FORWARDED_HOST": "evil.example"}, {"HTTP_FORWARDED": "host=evil.example"}, {"HTTP_X_HOST": "evil.example"}],
 )  # fmt: skip
 def test_host_of_a_header_appears_nowhere(everybody: Everybody, extra: dict[str, str]) -> None:
     client = with_session(everybody.owner)
