@@ -213,7 +213,11 @@ def test_method_override_changes_nothing(everybody: Everybody, extra: dict[str, 
 # 14 host poisoning
 @pytest.mark.parametrize(
     "extra",
-    [{"HTTP_X_FORWARDED_HOST": "evil.example"}, {"HTTP_FORWARDED": "host=evil.example"}, {"HTTP_X_HOST": "evil.example"}],
+    [
+        {"HTTP_X_FORWARDED_HOST": "evil.example"},
+        {"HTTP_FORWARDED": "host=evil.example"},
+        {"HTTP_X_HOST": "evil.example"},
+    ],
 )  # fmt: skip
 def test_host_of_a_header_appears_nowhere(everybody: Everybody, extra: dict[str, str]) -> None:
     client = with_session(everybody.owner)
