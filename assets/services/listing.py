@@ -25,7 +25,7 @@ from storagecache.errors import ObjectNotFoundError
 MAX_PAGE: Final = 10_000
 Order = Literal["created", "-created", "name", "-size"]
 
-_Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Name = Annotated[str, msgspec.Meta(max_length=8192, pattern="^[^\x00]*$")]
 
 
