@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 
 from storagecache.errors import BackendUnavailableError, StorageError
 
@@ -73,8 +73,9 @@ class ErrorMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on."""
-        return self._get_response(request)
+        """Pass the request on; what the API refuses for its method is put into words."""
+        response = self._get_response(request)
+        return _not_allowed(response) if isinstance(response, HttpResponseNotAllowed) else response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer an error of ours; anything else is a fault and goes on to `server_error`."""
@@ -86,6 +87,13 @@ class ErrorMiddleware:
         if error.status >= 500:
             logger.warning("request failed status=%d reason=%s", error.status, error)
         return _answer(error)
+
+
+def _not_allowed(response: HttpResponseNotAllowed) -> HttpResponse:
+    """Answer a method that an address does not know, naming those that it does (RFC 9110 15.5.6)."""
+    worded = error_response(response.status_code, f"This address knows {response['Allow']} only.")
+    worded["Allow"] = response["Allow"]
+    return worded
 
 
 def _answer(error: StorageError) -> HttpResponse:

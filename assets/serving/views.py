@@ -145,7 +145,8 @@ def _find(request: HttpRequest) -> tuple[Located, _Reading]:
     try:
         located = locate(bucket, key)
     except ObjectNotFoundError:
-        reader_id(request)
+        if not claims_to_be_signed(request):  # a signature is judged without the token, here as there
+            reader_id(request)
         raise
     grant = grant_of(request, bucket, key, located.object_id)
     if grant is not None:

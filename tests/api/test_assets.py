@@ -329,7 +329,7 @@ def test_list_of_a_folder_that_is_not_there_is_404(client: Client, owner: User, 
         ({"asset_ids": [], "expires_in": "soon"}, "expires_in"),
         ([], "asset_ids"),
         (7, "asset_ids"),
-        (None, "body"),
+        (None, "asset_ids"),
         ("text", "asset_ids"),
     ],
 )

@@ -137,6 +137,14 @@ def test_link_to_what_is_not_there_has_the_same_refusal(asset: Asset, nobody: Cl
     assert (response.status_code, response.json()) == (404, REFUSAL)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_wrong_token_beside_a_wrong_signature_tells_nothing(asset: Asset, nobody: Client, is_there: bool) -> None:
+    """Else 401 for the absent and 404 for the present would tell which is which."""
+    key = asset.key if is_there else "missing.png"
+    response = nobody.get(f"/storage/assets/{key}?expires=1", headers={"Authorization": "Bearer wrong"})
+    assert (response.status_code, response.json()) == (404, REFUSAL)
+
+
 def _trash(asset: Asset) -> None:
     Asset.objects.filter(pk=asset.pk).update(trashed_at=timezone.now())
 
