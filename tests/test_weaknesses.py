@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import struct
+import time
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from django.test import Client
 from django.urls import reverse
 
 from assets.access import LoginForm
+from assets.links import Links
 from assets.models import Asset
 from assets.services import purge
 from assets.services.tokens import create_token
@@ -519,3 +521,90 @@ def test_content_length_that_is_no_number_is_400(everybody: Everybody, length: s
     answer = client.generic("PUT", "/storage/assets/x", b"", content_type="text/plain")
     assert answer.status_code == 400
     assert not Asset.objects.filter(key="x").exists()
+
+
+# 37 signed links
+def signed(everybody: Everybody) -> str:
+    """Give a link to the private asset, without scheme and host."""
+    url = Links.at(time.time()).url(everybody.asset)
+    assert url is not None
+    return "/" + url.split("/", 3)[3]
+
+
+def test_signed_link_reads_one_object_and_nothing_else(everybody: Everybody) -> None:
+    link, client = signed(everybody), remote()
+    query = link.partition("?")[2]
+    assert client.get(link).getvalue() == SECRET
+    stored(everybody.owner, "second.txt")
+    for method, path in (
+        ("PUT", link),
+        ("DELETE", link),
+        ("POST", link),
+        ("GET", f"/storage/assets/second.txt?{query}"),
+        ("GET", f"/storage/temp/private.txt?{query}"),
+        ("GET", f"/api/assets/{everybody.asset.pk.hex}?{query}"),
+        ("GET", f"/admin/?{query}"),
+        ("GET", f"{link}&download=1"),
+        ("GET", f"{link}&{query}"),
+        ("GET", link.replace("expires=", "expires=1")),
+        ("GET", link[:-1] + ("A" if link[-1] != "A" else "B")),
+        ("GET", link.lower()),
+    ):
+        answer = client.generic(method, path, b"x", content_type="text/plain")
+        assert answer.status_code in {302, 401, 403, 404, 405, 422}, (method, path)
+        assert SECRET not in b"".join(answer)  # type: ignore[arg-type]
+    assert local().get(PRIVATE).getvalue() == SECRET
+
+
+def test_signed_link_ends_with_what_it_names(everybody: Everybody) -> None:
+    link = signed(everybody)
+    stored(everybody.owner, "private.txt", b"other bytes")
+    assert remote().get(link).status_code in {403, 404}
+    link = signed(everybody)
+    local().delete(PRIVATE)
+    assert remote().get(link).status_code in {403, 404}
+
+
+def test_signed_link_is_kept_by_the_readers_cache_only(everybody: Everybody) -> None:
+    assert remote().get(signed(everybody)).headers["Cache-Control"].startswith("private, max-age=")
+
+
+# 38 JSON that nests
+@pytest.mark.parametrize(
+    "body", ["[" * 200_000, '{"a":' * 50_000, '{"asset_ids":' + "[" * 100_000 + "]" * 100_000 + "}"]
+)
+def test_json_that_nests_deeply_is_refused(everybody: Everybody, body: str) -> None:
+    answer = with_token(everybody.owner).post("/api/assets/urls", body, content_type="application/json")
+    assert answer.status_code in {400, 422}
+    assert set(answer.json()) == {"detail"}
+
+
+def test_json_that_is_too_large_is_refused(everybody: Everybody) -> None:
+    body = json.dumps({"asset_ids": [], "x": "y" * project.DATA_UPLOAD_MAX_MEMORY_SIZE})
+    answer = with_token(everybody.owner).post("/api/assets/urls", body, content_type="application/json")
+    assert answer.status_code in {400, 413}
+
+
+# 39 ORM keywords in the listing
+@pytest.mark.parametrize(
+    "query", ["owner__id=1", "owner=1", "user_id=1", "is_public=1", "parent_id__gt=0", "order=owner__password"]
+)
+def test_listing_refuses_what_is_no_filter(everybody: Everybody, query: str) -> None:
+    assert with_token(everybody.other).get(f"/api/assets?{query}").status_code == 422
+
+
+# 40 a foreign cursor or folder
+def test_listing_of_a_foreign_folder_or_cursor_shows_nothing(everybody: Everybody) -> None:
+    stored(everybody.owner, "more.txt")
+    cursor = with_token(everybody.owner).get("/api/assets?page_size=1").json()["next"]
+    for query in (f"cursor={quote(cursor)}", f"parent_id={everybody.owner.pk}", f"parent_id={everybody.asset.pk.hex}"):
+        answer = with_token(everybody.other).get(f"/api/assets?{query}")
+        assert answer.status_code in {200, 404, 422}
+        assert b"private.txt" not in answer.content
+        assert b"more.txt" not in answer.content
+
+
+# 41 documentation that runs others' scripts
+def test_documentation_loads_nothing_from_elsewhere(everybody: Everybody) -> None:
+    text = remote().get("/api/docs").text
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']*""", text)
