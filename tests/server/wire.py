@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,9 @@ class Wire:
     def ask(self, method: str, target: str, *headers: str, body: bytes | None = None) -> Answer:
         """Send a request and read its answer; a body brings its Content-Length along."""
         length = () if body is None else (f"Content-Length: {len(body)}",)
-        self.send(request(method, target, *headers, *length) + (body or b""))
+        # A server may refuse a body before its end and close: its answer is there to be read (RFC 9112 9.5).
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send(request(method, target, *headers, *length) + (body or b""))
         return self.answer(method)
 
     def answer(self, method: str = "GET") -> Answer:
