@@ -107,9 +107,12 @@ def refusal(error: BaseException) -> HttpResponse | None:
 
 
 def _unreadable(error: UnreadablePostError) -> HttpResponse:
-    """Answer a body that Django could not read: too slow (our own error inside), or cut."""
-    if isinstance(error.__cause__, StorageError):
-        return _answer(error.__cause__)
+    """Answer a body that Django could not read: too slow (our own error, wrapped once or twice), or cut."""
+    cause = error.__cause__
+    while isinstance(cause, UnreadablePostError):
+        cause = cause.__cause__
+    if isinstance(cause, StorageError):
+        return _answer(cause)
     return error_response(400, "The body of the request could not be read to its end.")
 
 
