@@ -150,7 +150,22 @@ def _revalue(source: random.Random, query: str) -> str:
     """Give one parameter another value."""
     parts = query.split("&")
     index = source.randrange(len(parts))
-    values = ("", "0", "-1", "1", "1e9", "99999999999", "0x1", " 1", "None", "*", "a" * 32, "0" * 32, "A" * 43, "9" * 400)
+    values = (
+        "",
+        "0",
+        "-1",
+        "1",
+        "1e9",
+        "99999999999",
+        "0x1",
+        " 1",
+        "None",
+        "*",
+        "a" * 32,
+        "0" * 32,
+        "A" * 43,
+        "9" * 400,
+    )
     parts[index] = f"{parts[index].partition('=')[0]}={source.choice(values)}"
     return "&".join(parts)
 

@@ -24,7 +24,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-@pytest.mark.parametrize("size", [MAX_HEADER_BYTES + 1, 60_000, 1 << 20], ids=["ours", "below the server's", "server's"])
+@pytest.mark.parametrize(
+    "size", [MAX_HEADER_BYTES + 1, 60_000, 1 << 20], ids=["ours", "below the server's", "server's"]
+)
 def test_header_that_is_too_large_is_431(service: Service, size: int) -> None:
     assert service.ask("GET", "/healthz", "X-Long: " + "x" * size).status == 431
 
@@ -50,9 +52,7 @@ def test_address_that_is_too_long_is_414(service: Service, size: int) -> None:
     ],
     ids=["deep", "twice", "nan", "large"],
 )
-def test_json_out_of_bounds_is_refused_with_its_reason(
-    service: Service, body: bytes, status: int, reason: str
-) -> None:
+def test_json_out_of_bounds_is_refused_with_its_reason(service: Service, body: bytes, status: int, reason: str) -> None:
     answer = service.ask("POST", "/api/assets/urls", JSON, body=body)
     assert answer.status == status
     assert reason in json.loads(answer.body)["detail"]
@@ -67,7 +67,11 @@ def form(parts: int, *, file: bool) -> bytes:
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(form(101, file=True), "100 files"), (form(1001, file=False), "1000 fields"), (b"--b\r\nX: " + b"x" * 10_000, "head")],
+    [
+        (form(101, file=True), "100 files"),
+        (form(1001, file=False), "1000 fields"),
+        (b"--b\r\nX: " + b"x" * 10_000, "head"),
+    ],
     ids=["files", "fields", "head of a part"],
 )
 def test_form_of_too_many_parts_is_refused_with_its_reason(service: Service, body: bytes, reason: str) -> None:
