@@ -31,6 +31,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "assets.serving.framing.FramingMiddleware",
+    "assets.serving.heads.HeadMiddleware",
     "django.middleware.security.SecurityMiddleware",
     # Only where other origins are allowed: it adds `Vary: origin` to every answer.
     *(["corsheaders.middleware.CorsMiddleware"] if ENVIRONMENT.cors_allowed_origins else []),

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
 _django = get_wsgi_application()
 
+from assets.serving.uploads import PacedInput  # noqa: E402  # once the apps are there
+
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Hand a request to Django, with the path as it came.
+    """Hand a request to Django, with the path as it came, and a body that may not trickle.
 
     Django replaces PATH_INFO by text in which the byte FF has become "%FF": two keys would be one.
     """
     environ["nodetool.path_info"] = environ.get("PATH_INFO", "")
+    environ["wsgi.input"] = PacedInput(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
     return _django(environ, start_response)

@@ -122,12 +122,13 @@ def test_bearer_that_is_wrong_beside_a_session_is_refused(everybody: Everybody) 
         ("Bearer ", 401),
         ("bearer nonsense", 401),
         ("Bearer nts_" + "x" * 43, 401),
-        ("Bearer nts_" + "x" * 100_000, 401),
+        ("Bearer nts_" + "x" * 30_000, 401),
+        ("Bearer nts_" + "x" * 100_000, 431),
         ("Bearer \x00\x7f\ud800", 401),
         ("Basic b3duZXI6cGFzc3dvcmQ=", 404),
         ("Bearer\tnonsense", 404),
     ],
-    ids=["undecodable", "bare", "blank", "lower case", "well-formed", "long", "garbled", "basic", "tab"],
+    ids=["undecodable", "bare", "blank", "lower case", "well-formed", "long", "too long", "garbled", "basic", "tab"],
 )
 def test_authorization_that_is_garbled_lets_nobody_in(everybody: Everybody, header: str, expected: int) -> None:
     response = remote(HTTP_AUTHORIZATION=header).get(PRIVATE)

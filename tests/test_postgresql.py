@@ -12,7 +12,7 @@ import pytest
 from tests.servers import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
-SUITES = ("tests/assets", "tests/commands/test_purge_temp.py", "tests/integrity")
+SUITES = ("tests/assets", "tests/api", "tests/services", "tests/commands/test_purge_temp.py", "tests/integrity")
 SECONDS = 600
 
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    JsonResponse,
+    UnreadablePostError,
+)
+from django.http.multipartparser import MultiPartParserError
 
 from storagecache.errors import BackendUnavailableError, StorageError
 
@@ -79,14 +89,31 @@ class ErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer an error of ours; anything else is a fault and goes on to `server_error`."""
-        if isinstance(error, OperationalError):
-            logger.warning("catalog unavailable reason=%s", error)
-            return _answer(BackendUnavailableError("The catalog does not answer. Try again."))
-        if not isinstance(error, StorageError):
-            return None
-        if error.status >= 500:
-            logger.warning("request failed status=%d reason=%s", error.status, error)
-        return _answer(error)
+        return refusal(error)
+
+
+def refusal(error: BaseException) -> HttpResponse | None:
+    """Give the answer to an error that is ours, the catalog's or of a body that could not be read; else None."""
+    if isinstance(error, UnreadablePostError):
+        return _unreadable(error)
+    if isinstance(error, OperationalError):
+        logger.warning("catalog unavailable reason=%s", error)
+        return _answer(BackendUnavailableError("The catalog does not answer. Try again."))
+    if not isinstance(error, StorageError):
+        return None
+    if error.status >= 500:
+        logger.warning("request failed status=%d reason=%s", error.status, error)
+    return _answer(error)
+
+
+def _unreadable(error: UnreadablePostError) -> HttpResponse:
+    """Answer a body that Django could not read: too slow (our own error, wrapped once or twice), or cut."""
+    cause = error.__cause__
+    while isinstance(cause, UnreadablePostError):
+        cause = cause.__cause__
+    if isinstance(cause, StorageError):
+        return _answer(cause)
+    return error_response(400, "The body of the request could not be read to its end.")
 
 
 def _not_allowed(response: HttpResponseNotAllowed) -> HttpResponse:
@@ -101,7 +128,16 @@ def _answer(error: StorageError) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer what Django refuses: a hostile Host name, a malformed form."""
+    """Answer what Django refuses: a body or form beyond its bounds, a malformed form, a hostile Host name."""
+    if isinstance(exception, RequestDataTooBig):
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        return error_response(413, f"The JSON, or the fields of the form, have more than {limit} bytes.")
+    if isinstance(exception, TooManyFieldsSent):
+        return error_response(400, f"More than {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields were sent.")
+    if isinstance(exception, TooManyFilesSent):
+        return error_response(400, f"The form has more than {settings.DATA_UPLOAD_MAX_NUMBER_FILES} files.")
+    if isinstance(exception, MultiPartParserError):
+        return error_response(400, "The form cannot be read: it is malformed, or a part has too large a head.")
     return error_response(400, "The request is malformed, or names a host that this service does not serve.")
 
 

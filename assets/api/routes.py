@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from assets.access import reader_id, writer
 from assets.api.errors import AuthenticationRequiredError, UnprocessableError, error_response
+from assets.api.parsing import StrictParser, reason_of
 from assets.api.schemas import AssetOut, AssetPage, ErrorOut, ListQuery, UrlsIn, UrlsOut, asset_out, home_out
 from assets.links import Links, current_links
 from assets.services.listing import CursorError, Filters, find_asset, find_assets, home_since, list_assets
@@ -52,6 +53,7 @@ api = NinjaAPI(
     description='Assets of workflows: every error is `{"detail": "<text>"}`.',
     auth=Caller(),
     urls_namespace="api",
+    parser=StrictParser(),
 )
 
 
@@ -109,7 +111,7 @@ def _invalid(request: HttpRequest, error: Exception) -> HttpResponse:
 @api.exception_handler(HttpError)
 def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
     assert isinstance(error, HttpError)
-    return error_response(error.status_code, str(error))
+    return reason_of(error) or error_response(error.status_code, str(error))
 
 
 def _reason(error: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import InterfaceError, OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from storagecache.errors import BackendUnavailableError
 from storagecache.sqlite.lock import WriteLock
@@ -32,6 +33,40 @@ def write_section() -> Iterator[None]:
         release_connection()  # others may use it while this thread queues
         with _lock_of(str(connection.settings_dict["NAME"])).hold(), transaction.atomic(durable=True):
             yield
+
+
+@contextmanager
+def spare_section() -> Iterator[None]:
+    """Run the block in a transaction of its own only when no writer is at it, for notes that a later call can make.
+
+    It never waits in the queue of SQLite's writers; on PostgreSQL the block itself skips rows that are locked.
+
+    Raises:
+        BackendUnavailableError: somebody else writes, or the database is gone.
+    """
+    connection = transaction.get_connection()
+    with catalog_errors():
+        if connection.vendor != "sqlite":
+            with transaction.atomic(durable=True):
+                yield
+            return
+        lock = _lock_of(str(connection.settings_dict["NAME"]))
+        with lock.hold(wait=0), _impatient(connection), transaction.atomic(durable=True):
+            yield
+
+
+@contextmanager
+def _impatient(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let SQLite say at once that another writer is at it, one that knows nothing of our lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        patience = int(cursor.fetchone()[0])
+        cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager

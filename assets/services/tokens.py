@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
 from assets.models import ApiToken
-from assets.services.sections import write_section
-from storagecache.errors import ObjectNotFoundError
+from assets.services.sections import spare_section, write_section
+from storagecache.errors import BackendUnavailableError, ObjectNotFoundError
+
+logger = logging.getLogger(__name__)
 
 PREFIX: Final = "nts_"  # lets secret scanners know a token of ours
 _SHAPE: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
@@ -32,7 +36,7 @@ def create_token(user: AbstractBaseUser, name: str, *, expires_at: datetime | No
 
 
 def find_token(text: str) -> ApiToken | None:
-    """Find the live token with this text and its active user; costs one SELECT, and one UPDATE an hour.
+    """Find the live token with this text and its active user; costs one SELECT, and one UPDATE an hour if it is free.
 
     256 random bits need no slow hash, and a look-up by digest tells an attacker's clock nothing about the text.
     """
@@ -42,8 +46,7 @@ def find_token(text: str) -> ApiToken | None:
     live = ApiToken.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None, user__is_active=True)
     token = live.select_related("user").filter(digest=_digest(text)).first()
     if token is not None and (token.last_used_at is None or token.last_used_at < now - _USE_NOTED_EVERY):
-        with write_section():
-            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
+        _note_use(token.pk, now)
     return token
 
 
@@ -58,6 +61,18 @@ def revoke_token(token_id: int) -> ApiToken:
         if not found.update(revoked_at=timezone.now()):
             raise ObjectNotFoundError(f"No token {token_id} to revoke; `token list` shows them.")
     return ApiToken.objects.get(pk=token_id)
+
+
+def _note_use(token_id: int, now: datetime) -> None:
+    """Note that a token was used, unless somebody writes: a later request notes it, and no reading waits or fails."""
+    unnoted = Q(last_used_at=None) | Q(last_used_at__lt=now - _USE_NOTED_EVERY)
+    try:
+        with spare_section():
+            free = ApiToken.objects.select_for_update(skip_locked=True).filter(unnoted, pk=token_id)
+            if free.values_list("pk", flat=True).first() is not None:
+                ApiToken.objects.filter(pk=token_id).update(last_used_at=now)
+    except (BackendUnavailableError, DatabaseError, OSError) as error:
+        logger.debug("token use not noted token=%d reason=%s", token_id, error)
 
 
 def _digest(text: str) -> str:

@@ -17,6 +17,7 @@ from django.utils import timezone
 from assets.content_types import object_extension
 from assets.ids import new_id
 from assets.models import Asset, Derivation, StoredObject, fold_name
+from assets.services.metadata import check_metadata
 from assets.services.objects import (
     ObjectCollectedError,
     UploadGivenUpError,
@@ -59,6 +60,10 @@ class AssetDetails:
     height: int | None = None  # pixels
     expires_at: datetime | None = None
     sources: tuple[UUID, ...] = ()  # ids of the assets it was made from
+
+    def __post_init__(self) -> None:
+        """Raise InvalidMetadataError for metadata that the catalog does not take."""
+        check_metadata(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

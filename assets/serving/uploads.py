@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from django.http import HttpRequest
 
@@ -16,7 +16,6 @@ from storagecache.environment import Environment
 _DIGITS: Final = re.compile(r"\A[0-9]{1,18}\Z", re.ASCII)
 _DIGESTS: Final = ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST")  # one and the same for a whole object
 _FORM: Final = "application/x-www-form-urlencoded"
-
 
 PATIENCE: Final = 60  # seconds before a body must have come at the least rate on average
 LEAST_RATE: Final = 1 << 10  # bytes a second
@@ -64,6 +63,38 @@ class RequestBody:
             raise SlowBodyError(f"The body came slower than {LEAST_RATE} bytes a second.")
         wanted = self._ask * 4 if took < _QUICK else int(count / took)
         self._ask = min(max(wanted, _SHORTEST_READ), _LONGEST_READ)
+
+
+class LineSource(Source, Protocol):
+    """What a server hands over as `wsgi.input`, as far as Django asks for it."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Read a line of at most `size` bytes."""
+        ...
+
+
+class PacedInput:
+    """A server's `wsgi.input` whose reads wait for all that they ask for, as servers' do, but not for a trickle.
+
+    It stands before Django, which reads forms and JSON by itself.
+    """
+
+    def __init__(self, stream: LineSource, length: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._body = RequestBody(stream, int(length) if _DIGITS.match(length) else None, clock=clock)
+        self.readline = stream.readline  # nobody calls it, but Django asks for it
+
+    def read(self, size: int, /) -> bytes:
+        """Read `size` bytes, less only at the end.
+
+        Raises:
+            SlowBodyError: the body comes slower than `LEAST_RATE`.
+        """
+        blocks = [self._body.read(size)]
+        left = size - len(blocks[0])
+        while left and blocks[-1]:
+            blocks.append(self._body.read(left))
+            left -= len(blocks[-1])
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def request_body(request: HttpRequest) -> tuple[RequestBody, Expected]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from assets.models import ApiToken
+from assets.services.sections import release_connection, write_section
 from assets.services.tokens import PREFIX, create_token, find_token, revoke_token
 from storagecache.errors import ObjectNotFoundError
 
@@ -48,6 +55,80 @@ def test_find_token_notes_its_use_once_an_hour(user: User) -> None:
     assert first is not None
     assert later is not None
     assert later > first
+
+
+def stale(user: User) -> tuple[ApiToken, str]:
+    """Make a token whose last use was noted long ago."""
+    token, text = create_token(user, "")
+    ApiToken.objects.update(last_used_at=timezone.now() - timedelta(days=1))
+    return token, text
+
+
+def is_noted(token: ApiToken) -> bool:
+    """Tell whether the last use was noted within the hour."""
+    token.refresh_from_db()
+    return token.last_used_at is not None and token.last_used_at > timezone.now() - timedelta(hours=1)
+
+
+@contextlib.contextmanager
+def held(body: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """Keep a writer inside `body` in another thread for as long as the block runs."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with body():
+            ApiToken.objects.update(name="held")
+            inside.set()
+            leave.wait(30)
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert inside.wait(30)
+        yield
+    finally:
+        leave.set()
+        writer.join()
+
+
+@pytest.mark.parametrize("body", [write_section, transaction.atomic], ids=["ours", "somebody's"])
+def test_find_token_beside_a_writer_neither_waits_nor_fails_and_notes_later(
+    user: User, body: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    """The writer stays until the token was found, so that whoever waited for it would never come back."""
+    token, text = stale(user)
+    with held(body):
+        begin = time.monotonic()
+        found = find_token(text)
+        assert found is not None
+        assert time.monotonic() - begin < 10  # the patience of a writer is 20 s
+        release_connection()
+    assert not is_noted(token)
+    assert find_token(text) is not None
+    assert is_noted(token)
+
+
+def test_find_token_whose_note_fails_still_gives_it(user: User) -> None:
+    token, text = stale(user)
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            raise DatabaseError("read-only")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        assert find_token(text) is not None
+    assert not is_noted(token)
+
+
+def test_find_token_leaves_the_patience_of_other_writers_as_it_was(user: User) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("busy_timeout is SQLite's")
+    with connection.cursor() as cursor:
+        before = cursor.execute("PRAGMA busy_timeout").fetchone()
+        find_token(stale(user)[1])
+        assert cursor.execute("PRAGMA busy_timeout").fetchone() == before
 
 
 @pytest.mark.parametrize("text", ["", "x", PREFIX, PREFIX + "x" * 42, PREFIX + "x" * 44, PREFIX + "é" * 43, "\ud800"])

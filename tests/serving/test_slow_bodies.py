@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import UnreadablePostError
+from django.test import RequestFactory
 
-from assets.api.errors import SlowBodyError
-from assets.serving.uploads import LEAST_RATE, PATIENCE, RequestBody
+from assets.api.errors import SlowBodyError, refusal
+from assets.serving.uploads import LEAST_RATE, PATIENCE, PacedInput, RequestBody
 
 
 @dataclass(slots=True)
@@ -28,6 +31,14 @@ class Sender:
         self.sent += count
         self.asked.append(size)
         return b"x" * count
+
+    def readline(self, size: int, /) -> bytes:
+        """Read as `read` does: there are no lines here."""
+        return self.read(size)
+
+    def paced(self) -> PacedInput:
+        """Make the input that Django sees."""
+        return PacedInput(self, str(self.length), clock=lambda: self.now)
 
     def body(self) -> RequestBody:
         """Make the body that comes from here."""
@@ -79,3 +90,29 @@ def test_body_without_length_never_asks_beyond_what_is_wanted() -> None:
     sender = Sender(length=100_000, rate=1e9)
     body = RequestBody(sender, None, clock=lambda: sender.now)
     assert [len(body.read(10)) for _ in range(3)] == [10, 10, 10]
+
+
+def test_input_for_django_gives_all_that_is_asked_for_and_less_only_at_the_end() -> None:
+    paced = Sender(length=300_000, rate=1e9).paced()
+    assert [len(paced.read(size)) for size in (200_000, 90_000, 90_000, 10)] == [200_000, 90_000, 10_000, 0]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 64 << 10, 100])
+def test_input_for_django_that_trickles_is_refused_inside_one_read(size: int) -> None:
+    sender = Sender(length=1 << 20, rate=100)
+    paced = sender.paced()
+    with pytest.raises(SlowBodyError):
+        list(iter(lambda: paced.read(size), b""))
+    assert PATIENCE < sender.now < 3 * PATIENCE
+
+
+def test_form_and_json_that_trickle_are_408(rf: RequestFactory) -> None:
+    """Django wraps what the input raises; the answer is still that of our own error."""
+    request = rf.post("/api/assets/urls", b"x" * 10, content_type="application/json")
+    sender = Sender(length=1 << 20, rate=100)
+    trickling = WSGIRequest({**request.environ, "wsgi.input": sender.paced(), "CONTENT_LENGTH": str(sender.length)})
+    with pytest.raises(UnreadablePostError) as caught:
+        _ = trickling.body
+    answer = refusal(caught.value)
+    assert answer is not None
+    assert (answer.status_code, "slower" in answer.text) == (408, True)

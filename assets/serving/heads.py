@@ -1,0 +1,36 @@
+"""The bounds of a request's head: how long its target, how large and how many its headers. Bodies have others.
+
+The web server has bounds too (nodetool_site/web.py), but they follow how the bytes happen to arrive. These do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from django.http import HttpRequest, HttpResponseBase
+
+from assets.api.errors import error_response
+
+MAX_TARGET: Final = 24 << 10  # bytes of path and query; the longest that is of use holds the cursor of a list (16 KiB)
+MAX_HEADERS: Final = 100  # what the web server takes
+MAX_HEADER_BYTES: Final = 32 << 10  # of all names and values
+
+
+class HeadMiddleware:
+    """Refuses what is out of bounds before anything looks at it, with 414 and 431 (RFC 9110 15.5.15, RFC 6585 5)."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on if its head is within bounds."""
+        meta = request.META
+        if len(meta.get("nodetool.path_info", request.path_info)) + len(meta.get("QUERY_STRING", "")) > MAX_TARGET:
+            return error_response(414, f"The address is longer than {MAX_TARGET} bytes.")
+        sizes = [len(name) + len(value) for name, value in meta.items() if name.startswith("HTTP_")]
+        if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEADER_BYTES:
+            return error_response(
+                431, f"The headers are too many or too large: {MAX_HEADERS} and {MAX_HEADER_BYTES} bytes are the most."
+            )
+        return self._get_response(request)
