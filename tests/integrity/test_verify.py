@@ -164,7 +164,8 @@ def test_verify_object_listed_before_its_row_was_read_is_not_found(buckets: str,
         seen.append(count)
 
     assert list(Verification(progress=upload_once).findings()) == []
-    assert len(seen) == 3 or buckets == "s3"  # whether a page of S3 has the newcomer is the server's affair
+    # Whether a page of S3 that was asked for before has the newcomer is the server's affair.
+    assert len(seen) in ({2, 3} if buckets == "s3" else {3})
 
 
 def test_verify_object_gone_with_its_row_since_the_listing_is_not_found(buckets: str, owner: User) -> None:
