@@ -50,7 +50,7 @@ demo: venv ## Fill the library with sample images, sounds, tables and texts
 	@$(clean_make) exec $(PY) manage.py demo
 
 nightly: venv-dev ## Every test, at full counts
-	@$(clean_make) NIGHTLY=1 REQUIRE_ALL=1 exec $(PY) -m pytest -m '' -o timeout=3600 $(ARGS)
+	@$(clean_make) NIGHTLY=1 REQUIRE_ALL=1 PROPERTY_COUNT=100000 exec $(PY) -m pytest -m '' -o timeout=3600 $(ARGS)
 
 venv: ## Make .venv with what runs the service
 	@$(call install,requirements.txt,run)

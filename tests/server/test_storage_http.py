@@ -278,7 +278,7 @@ def test_chunked_body_over_the_limit_is_413(service: Service) -> None:
     with service.connected() as wire:
         wire.send(request("PUT", "/storage/assets/r", CHUNKED, digest(b"")))
         block = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-        wire.send(block * 5)
+        wire.send_until_refused(block * 5)
         assert wire.answer().status == 413
     assert service.ask("GET", "/storage/assets/r").status == 404
 

@@ -62,12 +62,15 @@ class Wire:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
+    def send_until_refused(self, data: bytes) -> None:
+        """Send bytes to a server that may answer and close before their end: its answer is there (RFC 9112 9.5)."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send(data)
+
     def ask(self, method: str, target: str, *headers: str, body: bytes | None = None) -> Answer:
         """Send a request and read its answer; a body brings its Content-Length along."""
         length = () if body is None else (f"Content-Length: {len(body)}",)
-        # A server may refuse a body before its end and close: its answer is there to be read (RFC 9112 9.5).
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.send(request(method, target, *headers, *length) + (body or b""))
+        self.send_until_refused(request(method, target, *headers, *length) + (body or b""))
         return self.answer(method)
 
     def answer(self, method: str = "GET") -> Answer:
