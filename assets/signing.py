@@ -75,6 +75,11 @@ def is_signed(names: Iterable[str]) -> bool:
     return not PARAMETERS.isdisjoint(names)
 
 
+def is_link(query: str) -> bool:
+    """Tell whether a raw query string looks exactly like one of ours; a request that is signed badly need not."""
+    return _QUERY.fullmatch(query) is not None
+
+
 def verify(query: str, *, keys: Keyring, bucket: str, key: str, now: float) -> Grant | None:
     """Give what the raw query string grants at this address now, or None when it is not one of ours.
 

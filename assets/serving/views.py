@@ -160,7 +160,7 @@ def _find(request: HttpRequest) -> tuple[Located, _Reading]:
 
 def _answer(request: HttpRequest, located: Located, reading: _Reading) -> HttpResponseBase:
     release_connection()
-    download = request.GET.get("download") == "1"
+    download = reading.grant.download if reading.grant else request.GET.get("download") == "1"
     plan = plan_get(
         request.method or "GET",
         Conditions.from_environ(request.META),
