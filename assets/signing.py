@@ -75,8 +75,8 @@ def is_signed(names: Iterable[str]) -> bool:
     return not PARAMETERS.isdisjoint(names)
 
 
-def has_form(query: str) -> bool:
-    """Tell whether a raw query string has the form that `sign` writes; whether it is true, `verify` tells."""
+def is_link(query: str) -> bool:
+    """Tell whether a raw query string looks exactly like one of ours; a request that is signed badly need not."""
     return _QUERY.fullmatch(query) is not None
 
 

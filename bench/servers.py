@@ -64,14 +64,15 @@ def nginx(folder: Path) -> Iterator[Server]:
 def service(folder: Path, *, command: list[str] | None = None) -> Iterator[Server]:
     """Run our service with its data in `folder`; `command` (with {port} in it) runs another server instead."""
     port = free_port()
-    variables = _variables(folder, port)
+    environment = variables(folder, port)
     command = command or [sys.executable, "-m", "nodetool_site.supervisor"]
     command = [part.replace("{port}", str(port)) for part in command]
-    with _running("service", command, port, folder=folder, variables=variables) as server:
+    with _running("service", command, port, folder=folder, environment=environment) as server:
         yield server
 
 
-def _variables(folder: Path, port: int) -> dict[str, str]:
+def variables(folder: Path, port: int) -> dict[str, str]:
+    """Give the environment of a service with its data in `folder`, and of programs that look at its catalog."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH") if name in os.environ}
     own = {"HOME": str(folder), "NODETOOL_CONFIG_DIR": str(folder / "config"), "ENV": "development"}
     return kept | own | {"PORT": str(port), "LOG_LEVEL": "WARNING", "ADMIN_PASSWORD": secrets.token_urlsafe(12)}
@@ -79,10 +80,10 @@ def _variables(folder: Path, port: int) -> dict[str, str]:
 
 @contextmanager
 def _running(
-    name: str, command: list[str], port: int, *, folder: Path, variables: Mapping[str, str] | None = None
+    name: str, command: list[str], port: int, *, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=PROJECT, env=variables, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
     try:
         _await_answer(process, port, folder / f"{name}.log")
         yield Server(name, port, process.pid)

@@ -77,6 +77,7 @@ for _model, _object, _add, _change, _delete in (
     ("auth/user", "1", 200, 200, 200),
     ("assets/asset", "{asset}", 200, 200, 200),
     ("assets/storedobject", "{object}", 403, 200, 403),
+    ("assets/account", "1", 200, 200, 403),
 ):
     ADMIN |= {
         f"{_model}/": (f"{_model}/", 200, 403),

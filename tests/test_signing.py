@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.test import RequestFactory
 
+from assets.serving.signed import claims_to_be_signed
 from assets.signing import MAX_LIFE, Grant, Keyring, is_signed, keyring, sign, verify, window
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -212,3 +214,21 @@ def test_two_processes_sign_the_same_link() -> None:
     ]
     here = sign(keyring("k" * 50), bucket="assets", key="a.png", object_id=OBJECT, expires_at=NOW)
     assert [run.strip() for run in runs] == [here, here]
+
+
+@pytest.mark.parametrize(
+    ("query", "claims", "parsed"),
+    [
+        ("", False, False),
+        ("download=1", False, True),
+        (signed(), True, False),
+        (signed(download=True), True, False),
+        ("%65xpires=1", True, True),
+        ("x=1&signature", True, True),
+    ],
+    ids=["none", "download", "link", "download link", "encoded", "no value"],
+)
+def test_claim_to_be_signed_is_found_and_a_link_is_not_parsed(query: str, claims: bool, parsed: bool) -> None:
+    request = RequestFactory().get(f"/storage/assets/a?{query}")
+    assert claims_to_be_signed(request) is claims
+    assert ("GET" in vars(request)) is parsed

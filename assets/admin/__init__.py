@@ -1,9 +1,10 @@
-"""The first admin: assets and objects listed, looked at, uploaded and deleted, with Django's own admin.
+"""The first admin: assets, objects and quotas listed, looked at, set, uploaded and deleted, with Django's own admin.
 
 Everything that changes goes through `assets.services`; every list looks at a bounded run of rows.
 """
 
+from assets.admin.accounts import AccountAdmin
 from assets.admin.assets import AssetAdmin
 from assets.admin.objects import StoredObjectAdmin
 
-__all__ = ["AssetAdmin", "StoredObjectAdmin"]
+__all__ = ["AccountAdmin", "AssetAdmin", "StoredObjectAdmin"]

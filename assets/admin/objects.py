@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from assets.admin.display import asset_link, size, visible
 from assets.admin.filters import ContentGroupFilter, ObjectStateFilter, StorageFilter
-from assets.admin.windows import CatalogAdmin
+from assets.admin.windows import CatalogAdmin, is_superuser
 from assets.models import Asset, StoredObject
 
 REFERENCES: Final = 50  # assets that the page of an object names
@@ -38,11 +38,11 @@ class StoredObjectAdmin(CatalogAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show objects to superusers."""
-        return _is_superuser(request)
+        return is_superuser(request)
 
     def has_view_permission(self, request: HttpRequest, obj: StoredObject | None = None) -> bool:
         """Show objects to superusers."""
-        return _is_superuser(request)
+        return is_superuser(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Objects come with uploads."""
@@ -77,7 +77,3 @@ class StoredObjectAdmin(CatalogAdmin):
         lines = format_html_join("", "<li>{}</li>", ((asset_link(asset),) for asset in found[:REFERENCES]))
         more = f"and more than these {REFERENCES}" if len(found) > REFERENCES else ""
         return format_html("<ul>{}</ul>{}", lines, more) if found else "none"
-
-
-def _is_superuser(request: HttpRequest) -> bool:
-    return bool(request.user.is_active and getattr(request.user, "is_superuser", False))

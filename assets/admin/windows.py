@@ -6,6 +6,7 @@ Filters, search, COUNT and OFFSET happen inside it, so none of them costs more t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -19,6 +20,8 @@ from django.db.models.expressions import Combinable
 from django.db.models.lookups import Exact
 from django.http import HttpRequest, HttpResponse
 
+RowId = UUID | int
+
 BEFORE: Final = "before"  # query parameter: the id that the window's rows are older than
 
 
@@ -26,8 +29,8 @@ BEFORE: Final = "before"  # query parameter: the id that the window's rows are o
 class Window:
     """A run of rows by id: `oldest` is inside it, `before` is not; None = no bound. `has_older`: more rows follow."""
 
-    before: UUID | None
-    oldest: UUID | None
+    before: RowId | None
+    oldest: RowId | None
     has_older: bool
 
     def condition(self) -> Q:
@@ -40,7 +43,7 @@ class Window:
         return bounds
 
 
-def find_window(rows: QuerySet[Any], *, before: UUID | None, length: int) -> Window:
+def find_window(rows: QuerySet[Any], *, before: RowId | None, length: int) -> Window:
     """Find where the window of `length` rows ends; reads that many entries of the index that orders `rows` by id."""
     older = rows.filter(pk__lt=before) if before is not None else rows
     end = list(older.order_by("-pk").values_list("pk", flat=True)[length - 1 : length + 1])
@@ -68,6 +71,15 @@ def parse_id(text: str) -> UUID:
         raise IncorrectLookupParameters(f"{text!r} is no id") from error
 
 
+def is_superuser(request: HttpRequest) -> bool:
+    """Tell whether a superuser is asking."""
+    return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+
+
+def _written(row_id: RowId) -> str:
+    return row_id.hex if isinstance(row_id, UUID) else str(row_id)
+
+
 class WindowedChangeList(ChangeList):
     """A list of the admin that looks at one window."""
 
@@ -88,10 +100,18 @@ class WindowedChangeList(ChangeList):
         if self.window is None:
             rows = self.scope(request, self.root_queryset)
             text = request.GET.get(BEFORE)
-            before = parse_id(text) if text else None
+            before = self.parse_before(text) if text else None
             self.window = find_window(rows, before=before, length=self._admin.window_rows)
             self.root_queryset = rows.filter(self.window.condition())
         return super().get_queryset(request, exclude_parameters)
+
+    def parse_before(self, text: str) -> RowId:
+        """Read an id from a query string.
+
+        Raises:
+            IncorrectLookupParameters: it is none.
+        """
+        return parse_id(text)
 
     def scope(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow the rows before the window is cut: only by what an index with the id behind it can do."""
@@ -103,7 +123,7 @@ class WindowedChangeList(ChangeList):
         window = self.window
         if window is None or window.oldest is None or not window.has_older:
             return ""
-        return self.get_query_string({BEFORE: window.oldest.hex})
+        return self.get_query_string({BEFORE: _written(window.oldest)})
 
     @property
     def newest_query(self) -> str:
@@ -185,7 +205,7 @@ class CatalogAdmin(AnyModelAdmin):
             return exact, False
         return self.search_window(queryset, term), False
 
-    def find_exactly(self, term: str) -> list[UUID]:
+    def find_exactly(self, term: str) -> Sequence[RowId]:
         """Find the ids of at most a hundred rows that `term` names exactly."""
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from django.http import HttpRequest
 
 from assets.links import current_keys
-from assets.signing import Grant, has_form, is_signed, verify
+from assets.signing import Grant, is_link, is_signed, verify
 from storagecache.errors import InvalidKeyError, ObjectNotFoundError
 
 
@@ -40,10 +40,10 @@ def one_refusal() -> Iterator[None]:
 def claims_to_be_signed(request: HttpRequest) -> bool:
     """Tell whether the request carries any parameter of a signature, well-formed or not.
 
-    Only a query that is not one of our links is parsed: that costs more than all else a link needs.
+    What looks like ours is not parsed, and neither is nothing: parsing costs more than the signature itself.
     """
     query = request.META.get("QUERY_STRING", "")
-    return bool(query) and (has_form(query) or is_signed(request.GET))
+    return bool(query) and (is_link(query) or is_signed(request.GET))
 
 
 def grant_of(request: HttpRequest, bucket: str, key: str, object_id: str) -> Grant | None:
