@@ -1,11 +1,15 @@
-"""Ids of rows: version 7 UUIDs, which sort by the time they were made (RFC 9562 5.7)."""
+"""Ids of rows: version 7 UUIDs, which sort by the time they were made (RFC 9562 5.7); and those derived from them."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from typing import Final
 from uuid import UUID
+
+HOME_PREFIX: Final = "00000000000080008"  # 17 hex digits: version and variant of a custom UUID (RFC 9562 5.8)
+_HOME_DIGITS: Final = 32 - len(HOME_PREFIX)
 
 _lock = threading.Lock()
 _last = 0
@@ -27,3 +31,8 @@ def new_id() -> UUID:
         _last = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
         ticks = _last
     return uuid7(ticks >> 12, ticks & 0xFFF, int.from_bytes(os.urandom(8)))
+
+
+def home_folder(user_id: int) -> UUID:
+    """Give the folder that stands for a user's home: no row has this id. Pure; `models.HomeFolder` says it in SQL."""
+    return UUID(hex=f"{HOME_PREFIX}{user_id:0{_HOME_DIGITS}x}")

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Coalesce, Left
+from django.db.models.sql.compiler import SQLCompiler
 
-from assets.ids import new_id
+from assets.ids import HOME_PREFIX, new_id
+
+NAME_KEY: Final = 250  # characters of a folded name that decide its place in a list
+MAX_ATTRIBUTE_NAME: Final = 133  # characters: "meta." and a key of 128
+MAX_ATTRIBUTE_TEXT: Final = 255  # characters
 
 
 def fold_name(name: str) -> str:
@@ -38,6 +44,23 @@ class BytewiseCharField(CharField):
         if connection.vendor == "postgresql":
             parameters["collation"] = "C"
         return parameters
+
+
+class HomeFolder(models.Func):
+    """The home folder of a user's id, as `assets.ids.home_folder` gives it; it works in a stored column."""
+
+    arity = 1
+    output_field = models.UUIDField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Write the hex text that Django keeps UUIDs as on SQLite."""
+        return super().as_sql(compiler, connection, template=f"printf('{HOME_PREFIX}%%%%015x', %(expressions)s)")
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Write a uuid."""
+        return super().as_sql(
+            compiler, connection, template=f"('{HOME_PREFIX}' || lpad(to_hex(%(expressions)s), 15, '0'))::uuid"
+        )
 
 
 class StoredObjectQuerySet(models.QuerySet["StoredObject"]):
@@ -134,9 +157,18 @@ class Asset(models.Model):
     object = models.ForeignKey(StoredObject, on_delete=models.PROTECT, null=True, related_name="assets")
     name = models.CharField(max_length=1024)
     name_folded = BytewiseCharField(max_length=4096)
+    # What lists by name go by: an index row of PostgreSQL holds 2,700 bytes, less than a long name.
+    name_key = models.GeneratedField(
+        expression=Left("name_folded", NAME_KEY), output_field=BytewiseCharField(max_length=NAME_KEY), db_persist=True
+    )
     parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    # Where the asset lies: its parent, or its owner's home. PostgreSQL reads no index in order behind "parent IS NULL",
+    # and a column that the database makes follows every change of the parent.
+    folder = models.GeneratedField(
+        expression=Coalesce("parent", HomeFolder("owner")), output_field=models.UUIDField(), db_persist=True
+    )
     is_folder = models.BooleanField(default=False)
-    content_type = models.CharField(max_length=255)
+    content_type = BytewiseCharField(max_length=255)
     size = models.BigIntegerField(null=True, help_text="bytes; copied from the object")
     metadata = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=list, blank=True)
@@ -168,12 +200,52 @@ class Asset(models.Model):
         ]
         indexes = [
             models.Index(fields=["owner", "id"], condition=Q(trashed_at=None), name="asset_owner"),
+            models.Index(fields=["owner", "folder", "id"], condition=Q(trashed_at=None), name="asset_folder"),
+            models.Index(
+                fields=["owner", "folder", "name_key", "id"], condition=Q(trashed_at=None), name="asset_folder_name"
+            ),
+            models.Index(
+                fields=["owner", "folder", "size", "id"], condition=Q(trashed_at=None), name="asset_folder_size"
+            ),
+            models.Index(fields=["owner", "workflow_id", "id"], condition=Q(trashed_at=None), name="asset_workflow"),
+            models.Index(fields=["owner", "job_id", "id"], condition=Q(trashed_at=None), name="asset_job"),
+            models.Index(fields=["owner", "node_id", "id"], condition=Q(trashed_at=None), name="asset_node"),
+            models.Index(fields=["owner", "content_type", "id"], condition=Q(trashed_at=None), name="asset_type"),
             models.Index(fields=["expires_at", "id"], condition=Q(expires_at__isnull=False), name="asset_expiry"),
             models.Index(fields=["trashed_at", "id"], condition=Q(trashed_at__isnull=False), name="asset_trash"),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class AssetAttribute(models.Model):
+    """One tag or scalar metadata value of a live asset, as filters ask for it (`services.indexing` writes them).
+
+    `name` is the query parameter that finds the row: `tag`, or `meta.` and the metadata key. `text` is the value as
+    text; `number` is set when it is a JSON number.
+    """
+
+    # The indexes below begin with what is asked for; none is needed on a foreign key alone.
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="attributes", db_index=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    name = BytewiseCharField(max_length=MAX_ATTRIBUTE_NAME)
+    text = BytewiseCharField(max_length=MAX_ATTRIBUTE_TEXT)
+    number = models.FloatField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["asset", "name"], name="attribute_asset"),
+            models.Index(fields=["owner", "name", "text", "asset"], name="attribute_text"),
+            models.Index(
+                fields=["owner", "name", "number", "asset"],
+                condition=Q(number__isnull=False),
+                name="attribute_number",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.text}"
 
 
 class Derivation(models.Model):
