@@ -5,8 +5,9 @@ Who sends it is known before it is read, but for the CSRF token of a session, wh
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from django.core.exceptions import BadRequest, SuspiciousOperation, TooManyFilesSent
 from django.core.files.storage import storages
@@ -17,9 +18,13 @@ from assets.api.errors import BadRequestError, LengthRequiredError
 from assets.api.requests import Caller, too_much_json
 from assets.services import release_connection
 from assets.serving.uploads import RequestBody, announced_length
+from assets.staging import BLOCK
 from assets.upload_handler import StagedUpload, StagingUploadHandler
 from storagecache.environment import Environment
 from storagecache.errors import DigestMismatchError, ObjectTooLargeError, StorageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _BESIDE_FILE: Final = 8 << 20  # bytes that a form may have beside its file
 _JSON_FILE: Final = 4 << 20  # bytes
@@ -34,13 +39,30 @@ class UploadingCaller(Caller):
         request.upload_handlers = [handler]
         length = announced_length(request)
         body = RequestBody(request.META["wsgi.input"], length or 0)
-        request._stream = body  # type: ignore[assignment]  # where Django reads the body from
+        # Where Django reads the body from: it wants a file, with lines.
+        request._stream = cast("BinaryIO", io.BufferedReader(_Raw(body), BLOCK))
         request.nodetool_form = _Incoming(handler, body, length)  # type: ignore[attr-defined]
         try:
             return super().__call__(request)
         except BaseException:
             handler.close()
             raise
+
+
+class _Raw(io.RawIOBase):
+    """The body as the lowest layer of Python's files."""
+
+    def __init__(self, body: RequestBody) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        block = self._body.read(len(view))
+        view[: len(block)] = block
+        return len(block)
 
 
 @dataclass(frozen=True, slots=True)
