@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _BESIDE_FILE: Final = 8 << 20  # bytes that a form may have beside its file
+_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 _JSON_FILE: Final = 4 << 20  # bytes
 
 
@@ -96,7 +97,7 @@ def read_form(request: HttpRequest) -> AssetForm:
         raise ObjectTooLargeError(f"The form has more than {Environment.current().max_upload_bytes} bytes.")
     release_connection()
     _parse(request)
-    if incoming.body.left:
+    if incoming.body.left and request.content_type in _FORMS:
         raise DigestMismatchError(f"The form ended {incoming.body.left} bytes early.")
     for refused in incoming.handler.refused:
         raise refused.error
@@ -132,6 +133,7 @@ def _json_of(request: HttpRequest) -> str | bytes | None:
         return request.POST.get("json")
     if (sent.size or 0) > _JSON_FILE:
         raise too_much_json()
+    sent.seek(0)  # it was written through the same descriptor
     return cast("bytes", sent.read())
 
 

@@ -51,7 +51,7 @@ ContentType = Annotated[str, AfterValidator(_typed), Field(max_length=255)]
 Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
 
 
-class AssetCreate(Schema):
+class AssetCreate(BaseModel):
     """What is said of a new asset. Without a name it has the file's, without a type that of its bytes and name."""
 
     name: Name | None = None
@@ -76,7 +76,7 @@ class AssetCreate(Schema):
         return tuple(dict.fromkeys(UUID(source) for source in self.sources or ()))
 
 
-class AssetChange(Schema):
+class AssetChange(BaseModel):
     """What is to change of an asset; null or absent is to stay. `data` is text that replaces its bytes."""
 
     name: Name | None = None

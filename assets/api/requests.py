@@ -139,6 +139,8 @@ def read_json(raw: bytes | str, model: type[Model]) -> Model:
     try:
         text = raw.decode() if isinstance(raw, bytes) else raw
         value = json.loads(text, object_pairs_hook=_object)
+    except UnprocessableError:  # itself a ValueError
+        raise
     except RecursionError as error:
         raise UnprocessableError(f"json: more than {MAX_DEPTH} levels.") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and a number of thousands of digits
