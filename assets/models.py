@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Left
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -61,6 +61,15 @@ class HomeFolder(models.Func):
         return super().as_sql(
             compiler, connection, template=f"('{HOME_PREFIX}' || lpad(to_hex(%(expressions)s), 15, '0'))::uuid"
         )
+
+
+class NameStart(models.Func):
+    """The beginning of a name, by which the index finds it: a whole one is too long for an index of PostgreSQL."""
+
+    LENGTH = 200  # characters
+    template = f"substr(%(expressions)s, 1, {LENGTH})"  # as text: SQLite knows no parameter for a part of an index
+    arity = 1
+    output_field = models.CharField()
 
 
 class StoredObjectQuerySet(models.QuerySet["StoredObject"]):
@@ -181,6 +190,7 @@ class Asset(models.Model):
     height = models.PositiveIntegerField(null=True, blank=True, help_text="pixels")
     expires_at = models.DateTimeField(null=True, blank=True)
     trashed_at = models.DateTimeField(null=True, blank=True)
+    # Set on a live folder, to its own id: it is being deleted.
     trashed_root = models.UUIDField(null=True, blank=True, help_text="the asset whose deletion took this one along")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -213,6 +223,13 @@ class Asset(models.Model):
             models.Index(fields=["owner", "content_type", "id"], condition=Q(trashed_at=None), name="asset_type"),
             models.Index(fields=["expires_at", "id"], condition=Q(expires_at__isnull=False), name="asset_expiry"),
             models.Index(fields=["trashed_at", "id"], condition=Q(trashed_at__isnull=False), name="asset_trash"),
+            models.Index(
+                fields=["trashed_root", "id"], condition=Q(trashed_root__isnull=False), name="asset_trashed_root"
+            ),
+            models.Index(
+                fields=["id"], condition=Q(trashed_at=None, trashed_root__isnull=False), name="asset_deletion"
+            ),
+            models.Index(F("owner"), NameStart("name"), F("id"), condition=Q(trashed_at=None), name="asset_name"),
         ]
 
     def __str__(self) -> str:

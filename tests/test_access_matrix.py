@@ -25,6 +25,7 @@ DELETE: Row = (401, 204, 404, 404, 204, 404, 401, 401, 204, 401, 403, 403)
 LIST: Row = (401, 200, 200, 200, 200, 200, 401, 401, 200, 401, 200, 200)
 RECORD: Row = (401, 200, 404, 404, 200, 404, 401, 401, 200, 401, 200, 200)
 SIGN: Row = (401, 200, 404, 404, 200, 404, 401, 401, 200, 401, 403, 403)
+MAKE: Row = (401, 200, 200, 200, 200, 200, 401, 401, 200, 401, 403, 403)
 OPEN: Row = (200,) * 12
 NOT_ALLOWED: Row = (405,) * 12
 
@@ -51,10 +52,27 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
     "api/": ("/api/", (("GET", "", (404,) * 12),)),
     "api/docs": ("/api/docs", (("GET", "", OPEN),)),
     "api/openapi.json": ("/api/openapi.json", (("GET", "", OPEN),)),
-    "api/assets": ("/api/assets", (("GET", "", LIST), ("GET", "?page_size=1", LIST), ("PUT", "", NOT_ALLOWED))),
-    "api/assets/": ("/api/assets/", (("GET", "", LIST),)),
+    "api/assets": (
+        "/api/assets",
+        (("GET", "", LIST), ("GET", "?page_size=1", LIST), ("PUT", "", NOT_ALLOWED), ("POST", "", MAKE)),
+    ),
+    "api/assets/": ("/api/assets/", (("GET", "", LIST), ("POST", "", MAKE))),
     "api/assets/urls": ("/api/assets/urls", (("POST", "", SIGN),)),
-    "api/assets/<asset_id>": ("/api/assets/", (("GET", "{asset}", RECORD), ("DELETE", "{asset}", NOT_ALLOWED))),
+    "api/assets/packages": ("/api/assets/packages", (("GET", "", LIST), ("DELETE", "", NOT_ALLOWED))),
+    "api/assets/by-filename/<path:name>": ("/api/assets/by-filename/", (("GET", "private.txt", RECORD),)),
+    "api/assets/<asset_id>": (
+        "/api/assets/",
+        (
+            ("GET", "{asset}", RECORD),
+            ("PUT", "{asset}", SIGN),
+            ("DELETE", "{asset}", SIGN),
+            ("DELETE", "{public}?permanent=1", SIGN),
+            ("POST", "{asset}", NOT_ALLOWED),
+        ),
+    ),
+    "api/assets/<asset_id>/content": ("/api/assets/", (("PUT", "{asset}/content", SIGN),)),
+    "api/assets/<asset_id>/restore": ("/api/assets/", (("POST", "{asset}/restore", SIGN),)),
+    "api/assets/<asset_id>/recursive": ("/api/assets/", (("GET", "{asset}/recursive", RECORD),)),
 }
 
 # The admin: what a superuser and a staff user without permissions get. Everybody else is sent to the login.
@@ -108,6 +126,10 @@ def test_matrix_names_every_route_of_the_service() -> None:
 
 def ask(client: Client, method: str, path: str, people: Everybody) -> HttpResponseBase:
     """Make one request; a write brings a body."""
+    if method == "POST" and path.rstrip("/") == "/api/assets":
+        return client.post(path, {"json": '{"name": "made", "content_type": "folder"}'})
+    if method == "PUT" and path.startswith("/api/assets/") and not path.endswith("/content"):
+        return client.put(path, {"name": "private.txt", "tags": ["x"]}, content_type="application/json")
     if method == "POST" and path.startswith("/api/assets"):
         return client.post(path, {"asset_ids": [people.asset.pk.hex]}, content_type="application/json")
     body: dict[str, Any] = {"data": b"written", "content_type": "text/plain"} if method in {"PUT", "POST"} else {}
@@ -119,8 +141,9 @@ def ask(client: Client, method: str, path: str, people: Everybody) -> HttpRespon
 def test_route_answers_each_role_as_decided(everybody: Everybody, route: str, role: str) -> None:
     client, column = everybody.client(role), ROLES.index(role)
     start, requests = ROUTES[route]
+    ids = {"asset": everybody.asset.pk.hex, "public": everybody.public.pk.hex}
     for method, rest, expected in requests:
-        answer = ask(client, method, start + rest.format(asset=everybody.asset.pk.hex), everybody)
+        answer = ask(client, method, start + rest.format(**ids), everybody)
         assert (method, rest, answer.status_code) == (method, rest, expected[column])
         if expected[column] != 200 or role in STRANGERS:
             assert SECRET not in b"".join(answer) or "public" in rest

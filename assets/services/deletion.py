@@ -8,8 +8,8 @@ from uuid import UUID
 from django.utils import timezone
 
 from assets.models import Asset
-from assets.services.objects import drop_references, lock_objects
-from assets.services.quota import refund
+from assets.services import changes
+from assets.services.objects import lock_objects
 from assets.services.reading import nothing_at
 from assets.services.sections import release_connection, write_section
 from assets.services.uploads import Precondition
@@ -49,5 +49,4 @@ def delete_assets(asset_ids: Iterable[UUID], *, owner_id: int | None = None) -> 
 def _remove(assets: list[Asset]) -> None:
     """Remove locked assets whose objects are locked too."""
     Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
-    drop_references(*(asset.object_id for asset in assets))
-    refund(assets)
+    changes.removed(assets)

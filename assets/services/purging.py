@@ -1,8 +1,8 @@
 """Finish what was left and collect what nobody needs: the only code that deletes bytes.
 
-Collectable are expired temp assets, uploads that never ended, objects being deleted, and objects without a
-reference for longer than the grace time. It works in batches by keyset, in constant memory; killed in the middle
-it goes on at the next call, and two at once share the work. It never lists a bucket.
+Collectable are expired temp assets, trash past TRASH_TTL, uploads that never ended, objects being deleted, and objects
+without a reference for longer than the grace time. It works in batches by keyset, in constant memory; killed in the
+middle it goes on at the next call, and two at once share the work. It never lists a bucket.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from assets.models import Asset, StoredObject
-from assets.services.objects import drop_references, lock_objects, storage_of
-from assets.services.quota import refund
+from assets.services import changes
+from assets.services.objects import lock_objects, storage_of
 from assets.services.sections import catalog_errors, release_connection, write_section
+from assets.services.trash import empty_trash, resume_deletions, trashed_before
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
@@ -105,14 +106,14 @@ def _count(limits: _Limits) -> PurgeReport:
     return PurgeReport(
         objects=count if limits.limit is None else min(count, limits.limit),
         bytes=sum(found["b"] or 0 for found in sums),
-        expired=expired.count(),
+        expired=expired.count() + trashed_before(_trash_ends(limits)).count(),
         dry_run=True,
     )
 
 
 def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
     report = _sweep_staging(limits.cutoff)
-    report = replace(report, expired=_end_expired(limits))
+    report = replace(report, expired=_end_expired(limits) + _end_trash(limits))
     _mark(limits)
     report = _delete_due(report, limits, _due(limits), progress)
     # When the grace time is zero, objects whose first deletion was just now are due for their second one.
@@ -178,16 +179,25 @@ def _end_expired(limits: _Limits) -> int:
     return done
 
 
+def _end_trash(limits: _Limits) -> int:
+    """Carry on deletions that died, then empty the trash of what has been there for TRASH_TTL."""
+    resume_deletions(limits.cutoff)
+    return empty_trash(_trash_ends(limits)) if limits.limit is None else 0
+
+
+def _trash_ends(limits: _Limits) -> datetime:
+    return limits.now - timedelta(seconds=Environment.current().trash_ttl)
+
+
 def _end(assets: list[Asset], limits: _Limits) -> None:
     """Remove locked assets. Objects are locked before they are judged (see `_mark`)."""
     if not assets:
         return
     lock_objects(*(asset.object_id for asset in assets))
     Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
-    drop_references(*(asset.object_id for asset in assets))
+    changes.removed(assets)
     ended = [asset.object_id for asset in assets if asset.object_id and asset.bucket == Asset.Bucket.TEMP]
     _mark_objects(StoredObject.objects.filter(state=State.READY).unreferenced(), ended, limits)
-    refund(assets)
 
 
 def _mark(limits: _Limits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from django.utils import timezone
 
 from assets.content_types import object_extension
 from assets.ids import new_id
-from assets.models import Asset, Derivation, StoredObject, fold_name
+from assets.models import Asset, StoredObject, fold_name
+from assets.services import changes
+from assets.services.folders import lock_with_folder
 from assets.services.metadata import check_metadata
 from assets.services.objects import (
     ObjectCollectedError,
@@ -29,7 +32,7 @@ from assets.services.objects import (
     store_object,
     take_reference,
 )
-from assets.services.quota import charge, refund, refuse_if_full
+from assets.services.quota import refuse_if_full
 from assets.services.sections import release_connection, write_section
 from assets.staging import Expected, Source, StagedFile, stage_stream
 from storagecache.environment import Environment
@@ -41,6 +44,10 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS: Final = 5  # at a key that others create and delete at the same moment
 
 Precondition = Callable[[Asset | None], None]  # given the live asset, if any; raises PreconditionFailedError
+Fields = dict[str, Any]  # of an asset's row, by name
+# Called at the beginning of the section, to take locks; what it returns is given the locked asset, and gives the fields
+# to write together with its new bytes.
+Amend = Callable[[], Callable[[Asset], Fields]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,20 +107,32 @@ def create_asset(
 
 
 def replace_content(
-    asset: Asset, content: Source, *, content_type: str = "", check: Precondition = lambda current: None
+    asset: Asset,
+    content: Source,
+    *,
+    content_type: str = "",
+    expected: Expected = Expected(),  # noqa: B008  # frozen
+    check: Precondition = lambda current: None,
+    amend: Amend | None = None,
 ) -> Asset:
     """Replace the bytes of an asset: readers see the old or the new ones, never a mix.
 
     Raises:
         ObjectNotFoundError: the asset went away meanwhile.
         PreconditionFailedError: from `check`, judged before the stream is read and again when the pointer switches.
+        DigestMismatchError, ObjectTooLargeError, StorageFullError, BackendUnavailableError
     """
     if asset.key is None:
         raise ObjectNotFoundError("A folder has no bytes.")
     _check_early(asset.bucket, asset.key, asset.owner_id, check)
+    refuse_if_full(asset.owner_id, asset.bucket, asset.key, expected.length or 0)
     claimed = content_type or asset.content_type
-    target = _Target(owner_id=asset.owner_id, bucket=asset.bucket, key=asset.key, check=check, asset_id=asset.pk)
-    with stage_stream(content, storages[asset.bucket], name=asset.name, content_type=claimed) as staged:
+    target = _Target(
+        owner_id=asset.owner_id, bucket=asset.bucket, key=asset.key, check=check, asset_id=asset.pk, amend=amend
+    )
+    with stage_stream(
+        content, storages[asset.bucket], name=asset.name, content_type=claimed, expected=expected
+    ) as staged:
         return _store(staged, target).asset
 
 
@@ -179,6 +198,7 @@ class _Target:
     check: Precondition
     details: AssetDetails = AssetDetails()  # frozen
     asset_id: UUID | None = None
+    amend: Amend | None = None
 
     def locate(self) -> Asset | None:
         """Find and lock the asset that is there now, expired or not; its object is not joined (see lock_objects)."""
@@ -198,12 +218,8 @@ class _Target:
         parent_id = self.details.parent.pk if self.details.parent else None
         if not (parent_id or self.details.sources):
             return set()
-        ids = {*self.details.sources, *([parent_id] if parent_id else [])}
-        wanted = Asset.objects.filter(pk__in=ids, owner_id=self.owner_id)
-        there = set(wanted.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
-        if parent_id and parent_id not in there:
-            raise ObjectNotFoundError("The folder was deleted while the upload arrived.")
-        return there & set(self.details.sources)
+        there = lock_with_folder(self.owner_id, self.details.sources, parent_id)
+        return there.keys() & set(self.details.sources)
 
 
 def _check_early(bucket: str, key: str, owner_id: int, check: Precondition) -> None:
@@ -246,6 +262,7 @@ def _commit(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
 
 
 def _switch(staged: StagedFile, target: _Target, stored: StoredObject, take: Callable[[StoredObject], None]) -> Stored:
+    amendment = target.amend() if target.amend else None
     found = target.locate()
     if found is None:
         return _create(staged, target, stored, take)
@@ -253,18 +270,19 @@ def _switch(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
     found.object = lock_objects(stored.id, found.object_id)[found.object_id]
     now = timezone.now()
     if not _is_alive(found, now):
-        drop_references(found.object_id)
+        gone = copy.copy(found)
         found.delete()
-        refund([found])
+        changes.removed([gone])
         return _create(staged, target, stored, take)
     _refuse_foreign(found, target.owner_id)
     target.check(found)
     take(stored)
     if found.object_id != stored.id:
         drop_references(found.object_id)
-    growth = staged.size - (found.size or 0)
-    replaced = _replace(found, staged, stored, target.details.expires_at, now)
-    charge(target.owner_id, growth)
+    before = copy.copy(found)
+    fields = amendment(found) if amendment else {}
+    replaced = _replace(found, staged, stored, target.details.expires_at, now, fields)
+    changes.changed(before, replaced)
     return Stored(replaced, created=False)
 
 
@@ -275,19 +293,16 @@ def _create(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
     sources = target.lock_related()
     take(stored)
     asset = _insert(staged, target, stored)
-    links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
-    if links:
-        Derivation.objects.bulk_create(links)
-    charge(target.owner_id, staged.size)
+    changes.created(asset, sources)
     return Stored(asset, created=True)
 
 
 def _replace(
-    asset: Asset, staged: StagedFile, stored: StoredObject, expires_at: datetime | None, now: datetime
+    asset: Asset, staged: StagedFile, stored: StoredObject, expires_at: datetime | None, now: datetime, more: Fields
 ) -> Asset:
     """Switch the pointer; Last-Modified moves by a second at least, so that it tells two contents apart."""
     previous = asset.content_changed_at or now
-    changes: dict[str, Any] = {
+    fields: Fields = {
         "object": stored,
         "size": staged.size,
         "content_type": staged.content_type,
@@ -298,9 +313,10 @@ def _replace(
         "duration": None,
         "width": None,
         "height": None,
+        **more,
     }
-    Asset.objects.filter(pk=asset.pk).update(**changes)
-    for name, value in changes.items():
+    Asset.objects.filter(pk=asset.pk).update(**fields)
+    for name, value in fields.items():
         setattr(asset, name, value)
     return asset
 

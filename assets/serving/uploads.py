@@ -1,4 +1,4 @@
-"""Read a raw request body: its length, its digests, and whether it can be told whole from cut."""
+"""Read a raw request body: its length, its digests, its preconditions, and whether it can be told whole from cut."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Final, Protocol
 from django.http import HttpRequest
 
 from assets.api.errors import BadRequestError, LengthRequiredError, SlowBodyError
+from assets.models import Asset
+from assets.services.uploads import Precondition
+from assets.serving.conditions import Conditions, check_write
 from assets.staging import Expected, Source, decode_digest
 from storagecache.environment import Environment
 
@@ -40,6 +43,11 @@ class RequestBody:
         self._start = clock()
         self._seen = 0
         self._ask = _FIRST_READ
+
+    @property
+    def left(self) -> int | None:
+        """How many bytes of Content-Length have not come yet; None without one."""
+        return self._left
 
     def read(self, size: int, /) -> bytes:
         """Read at most `size` bytes; none at the end, or where the sender hung up.
@@ -110,11 +118,27 @@ def request_body(request: HttpRequest) -> tuple[RequestBody, Expected]:
     """
     if "HTTP_CONTENT_RANGE" in request.META:
         raise BadRequestError("A PUT stores a whole object: Content-Range is not supported.")
-    length = _length(request)
+    length = announced_length(request)
     expected = Expected(length=length, md5=_md5(request), sha256=_sha256(request))
     if length is None and expected.md5 is None and expected.sha256 is None:
         raise LengthRequiredError("Send Content-Length, or a digest (Repr-Digest: sha-256=:...:) with a chunked body.")
     return RequestBody(request.META["wsgi.input"], length), expected
+
+
+def write_precondition(request: HttpRequest) -> Precondition:
+    """Make the check of what the bytes must be, which services run before the body and again under the lock."""
+    conditions = Conditions.from_environ(request.META)
+
+    def check(current: Asset | None) -> None:
+        check_write(
+            request.method or "PUT",
+            conditions,
+            etag=current.object.etag if current and current.object else None,
+            modified_at=int(current.content_changed_at.timestamp()) if current and current.content_changed_at else None,
+            now=int(time.time()),
+        )
+
+    return check
 
 
 def claimed_content_type(request: HttpRequest) -> str:
@@ -140,7 +164,12 @@ def expires_in(request: HttpRequest, bucket: str) -> int | None:
     return int(text)
 
 
-def _length(request: HttpRequest) -> int | None:
+def announced_length(request: HttpRequest) -> int | None:
+    """Give the Content-Length of a request, 0 when it has no body; None for a chunked one.
+
+    Raises:
+        BadRequestError: another coding, or no number.
+    """
     coding = request.META.get("HTTP_TRANSFER_ENCODING")
     if coding is not None:
         if coding.strip().lower() != "chunked":

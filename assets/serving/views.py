@@ -20,7 +20,6 @@ from assets.links import cache_control, current_links
 from assets.models import Asset
 from assets.services import (
     Located,
-    Precondition,
     delete_at,
     locate,
     nothing_at,
@@ -30,9 +29,9 @@ from assets.services import (
     storage_of,
 )
 from assets.serving.delivery import respond
-from assets.serving.plan import Body, Conditions, Plan, ServedObject, check_write, plan_get
+from assets.serving.plan import Body, Conditions, Plan, ServedObject, plan_get
 from assets.serving.signed import InvalidLinkError, claims_to_be_signed, grant_of, one_refusal
-from assets.serving.uploads import claimed_content_type, expires_in, request_body
+from assets.serving.uploads import claimed_content_type, expires_in, request_body, write_precondition
 from assets.signing import Grant
 from storagecache.capabilities import UrlSigner
 from storagecache.environment import Environment
@@ -91,14 +90,14 @@ class StorageView(View):
             content_type=claimed_content_type(request),
             expected=expected,
             expires_in=expires_in(request, bucket),
-            check=_precondition(request),
+            check=write_precondition(request),
         )
         return _stored(stored.asset, status=201 if stored.created else 200)
 
     def delete(self, request: HttpRequest) -> HttpResponse:
         """Delete the object for good."""
         bucket, key = address(request)
-        delete_at(writer(request).pk, bucket, key, check=_precondition(request))
+        delete_at(writer(request).pk, bucket, key, check=write_precondition(request))
         return HttpResponse(status=204)
 
     def options(self, request: HttpRequest, *_args: object, **_names: object) -> HttpResponse:
@@ -208,22 +207,6 @@ def _differs_at_s3(request: HttpRequest, plan: Plan) -> bool:
     wanted = request.META.get("HTTP_RANGE")
     is_odd = wanted is not None and (plan.status != 206 or not _PLAIN_RANGE.fullmatch(wanted))
     return is_odd or any(name in request.META for name in _NOT_FOR_S3)
-
-
-def _precondition(request: HttpRequest) -> Precondition:
-    """Make the check that services run before the body and again under the lock."""
-    conditions = Conditions.from_environ(request.META)
-
-    def check(current: Asset | None) -> None:
-        check_write(
-            request.method or "PUT",
-            conditions,
-            etag=current.object.etag if current and current.object else None,
-            modified_at=int(current.content_changed_at.timestamp()) if current and current.content_changed_at else None,
-            now=int(time.time()),
-        )
-
-    return check
 
 
 def _stored(asset: Asset, *, status: int) -> HttpResponse:

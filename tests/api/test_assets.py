@@ -465,7 +465,7 @@ def test_page_of_another_site_gets_no_urls_from_the_local_user(client: Client) -
 def test_openapi_names_routes_and_parameters(client: Client) -> None:
     schema = client.get("/api/openapi.json").json()
     assert schema["openapi"].startswith("3.")
-    assert set(schema["paths"]) == {"/api/assets", "/api/assets/urls", "/api/assets/{asset_id}"}
+    assert {"/api/assets", "/api/assets/urls", "/api/assets/{asset_id}"} <= set(schema["paths"])
     parameters = {entry["name"] for entry in schema["paths"]["/api/assets"]["get"]["parameters"]}
     assert {
         "parent_id",

@@ -1,0 +1,117 @@
+"""The JSON of single assets: what may be said of one when it is made or changed. Shapes only; no query is made here."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import AfterValidator, BaseModel, Field, JsonValue
+
+from assets.api.requests import MAX_METADATA
+from assets.api.schemas import AssetId, AssetOut, Text
+from assets.content_types import clean_content_type
+from assets.services.folders import FOLDER
+
+MAX_NAME: Final = 1024  # characters
+MAX_TAGS: Final = 100
+MAX_SOURCES: Final = 1000
+MAX_LIFE: Final = 10 * 365 * 86_400  # seconds
+# As JSON schema says it: no control characters, and not only spaces.
+_NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+
+
+def _worded(text: str) -> str:
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError("control characters are not allowed")
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+def _typed(text: str) -> str:
+    if text != FOLDER and not clean_content_type(text):
+        raise ValueError("must be 'folder' or a type such as image/png")
+    return text
+
+
+def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA:
+        raise ValueError(f"must have at most {MAX_METADATA} bytes of JSON")
+    return metadata
+
+
+Worded = Annotated[str, AfterValidator(_worded), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
+Name = Annotated[Worded, Field(min_length=1, max_length=MAX_NAME)]
+Tag = Annotated[Worded, Field(min_length=1, max_length=255)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+ContentType = Annotated[str, AfterValidator(_typed), Field(max_length=255)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
+
+
+class AssetCreate(BaseModel):
+    """What is said of a new asset. Without a name it has the file's, without a type that of its bytes and name."""
+
+    name: Name | None = None
+    content_type: ContentType | None = Field(default=None, description="`folder` makes a folder, which has no file")
+    parent_id: Text | None = Field(default=None, description="a folder; the user's id, or none, is home")
+    workflow_id: Text | None = None
+    job_id: Text | None = None
+    node_id: Text | None = None
+    metadata: Metadata | None = None
+    tags: Tags | None = None
+    expires_in: int | None = Field(default=None, ge=1, le=MAX_LIFE, description="seconds; not for folders")
+    sources: Annotated[list[AssetId], Field(max_length=MAX_SOURCES)] | None = Field(
+        default=None, description="the assets it was made from; those that are not there are left out"
+    )
+    duration: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="seconds; the measured one wins"
+    )
+    size: int | None = Field(default=None, ge=0, description="accepted and ignored: the measured one counts")
+
+    def source_ids(self) -> tuple[UUID, ...]:
+        """Give the sources, each once."""
+        return tuple(dict.fromkeys(UUID(source) for source in self.sources or ()))
+
+
+class AssetChange(BaseModel):
+    """What is to change of an asset; null or absent is to stay. `data` is text that replaces its bytes."""
+
+    name: Name | None = None
+    parent_id: Text | None = Field(default=None, description="a folder to move it to; the user's id is home")
+    content_type: ContentType | None = None
+    metadata: Metadata | None = Field(default=None, description="replaces all of it")
+    tags: Tags | None = Field(default=None, description="replaces all of them")
+    data: str | None = None
+
+
+class DeleteQuery(Schema):
+    """How to delete."""
+
+    permanent: bool = Field(default=False, description="skip the trash; also takes what is in it")
+
+
+class DeletedOut(BaseModel):
+    """What a deletion took, children before their folders."""
+
+    deleted_asset_ids: list[str]
+
+
+class AssetTree(AssetOut):
+    """An asset with what lies in it; a file has no children."""
+
+    children: list[AssetTree]
+
+
+class TreeOut(BaseModel):
+    """The asset that was asked for, with everything below it."""
+
+    assets: list[AssetTree]
+
+
+class PackagesOut(BaseModel):
+    """Assets of installed packages: there are none here."""
+
+    assets: list[dict[str, JsonValue]]
