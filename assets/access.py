@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 LOCAL_USER_ID: Final = 1  # NodeTool's local user "1": the first admin
 
-_PROXY_MARKS: Final = frozenset({"HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP"})
+_PROXY_MARKS: Final = frozenset(
+    f"HTTP_{name}"  # the last five: what tunnels and content networks tell their origin
+    for name in (
+        "FORWARDED", "VIA", "X_REAL_IP", "CF_CONNECTING_IP", "TRUE_CLIENT_IP", "X_CLIENT_IP", "X_CLUSTER_CLIENT_IP",
+        "FASTLY_CLIENT_IP",
+    )
+)  # fmt: skip
 _OWN_SITES: Final = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

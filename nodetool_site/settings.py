@@ -4,6 +4,7 @@ from pathlib import Path
 
 from corsheaders.defaults import default_headers
 
+from nodetool_site.logs import refusal_without_traceback
 from storagecache import config
 from storagecache.environment import Environment, development_secret_key, make_folders
 
@@ -114,6 +115,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Whoever sends a foreign Host or a body too large is told so; a traceback for each would let them fill the log.
+    "filters": {"short": {"()": "django.utils.log.CallbackFilter", "callback": refusal_without_traceback}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["short"]}},
     "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
 }

@@ -39,6 +39,11 @@ def write(client: Client, **extra: str) -> int:
         pytest.param({"HTTP_X_FORWARDED_HOST": "localhost"}, False, id="X-Forwarded-Host"),
         pytest.param({"HTTP_X_FORWARDED_PROTO": "http"}, False, id="X-Forwarded-Proto"),
         pytest.param({"HTTP_X_REAL_IP": "127.0.0.1"}, False, id="X-Real-IP"),
+        pytest.param({"HTTP_CF_CONNECTING_IP": "127.0.0.1"}, False, id="CF-Connecting-IP"),
+        pytest.param({"HTTP_TRUE_CLIENT_IP": "127.0.0.1"}, False, id="True-Client-IP"),
+        pytest.param({"HTTP_X_CLIENT_IP": "127.0.0.1"}, False, id="X-Client-IP"),
+        pytest.param({"HTTP_X_CLUSTER_CLIENT_IP": "127.0.0.1"}, False, id="X-Cluster-Client-IP"),
+        pytest.param({"HTTP_FASTLY_CLIENT_IP": "127.0.0.1"}, False, id="Fastly-Client-IP"),
     ],
 )
 def test_is_local_of_a_caller_is_true_on_this_machine_only(meta: dict[str, str], expected: bool) -> None:

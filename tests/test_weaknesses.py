@@ -23,10 +23,11 @@ from django.test import Client
 from django.urls import reverse
 
 from assets.access import LoginForm
-from assets.links import Links
+from assets.links import Links, current_links
 from assets.models import Asset
 from assets.services import purge
 from assets.services.tokens import create_token
+from nodetool_site.logs import refusal_without_traceback
 from storagecache.environment import ConfigurationError, Environment
 from storagecache.storages.durable import STAGED_PREFIX
 from tests.roles import PASSWORD, SECRET, ChangeEnvironment, Everybody, local, remote, stored, with_session, with_token
@@ -234,6 +235,33 @@ def test_host_of_a_header_appears_nowhere(everybody: Everybody, extra: dict[str,
 def test_host_of_another_name_is_refused(everybody: Everybody) -> None:
     for host in ("evil.example", "testserver.evil.example", "testserver:80@evil.example", "a b", ""):
         assert with_session(everybody.owner).get(PRIVATE, HTTP_HOST=host).status_code in {400, 200 if not host else 400}
+
+
+def test_host_that_is_refused_fills_no_log() -> None:
+    told = logging.LogRecord("django.security.DisallowedHost", logging.ERROR, "", 0, "no host", (), (None, None, None))
+    fault = logging.LogRecord("django.request", logging.ERROR, "", 0, "a fault", (), (None, None, None))
+    assert refusal_without_traceback(told)
+    assert refusal_without_traceback(fault)
+    assert (told.exc_info, fault.exc_info) == (None, (None, None, None))
+    filtered = project.LOGGING["filters"]["short"]
+    assert filtered["callback"] is refusal_without_traceback
+    assert "short" in project.LOGGING["handlers"]["stderr"]["filters"]
+
+
+def test_private_bytes_cannot_be_embedded_by_another_site(
+    everybody: Everybody, change_environment: ChangeEnvironment
+) -> None:
+    """By a cookie or on this machine a reader is known on every page; by a link only who was given it."""
+    policy = "Cross-Origin-Resource-Policy"
+    link = current_links().url(everybody.asset)
+    assert link is not None
+    for client in (with_session(everybody.owner), local()):
+        assert client.get(PRIVATE).headers[policy] == "same-site"
+        assert client.get(PRIVATE, HTTP_RANGE="bytes=0-1").headers[policy] == "same-site"
+        assert policy not in client.get("/storage/assets/public.txt").headers
+        assert policy not in client.get(link[link.index("/storage/") :]).headers
+    change_environment(cors_allowed_origins=("https://studio.example",))
+    assert policy not in local().get(PRIVATE).headers
 
 
 # 15 DNS rebinding

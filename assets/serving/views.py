@@ -170,7 +170,19 @@ def _answer(request: HttpRequest, located: Located, reading: _Reading) -> HttpRe
         download=download,
     )
     redirect = _redirect(request, located, plan, reading.grant, download=download)
-    return redirect or respond(plan, functools.partial(open_object, located))
+    response = redirect or respond(plan, functools.partial(open_object, located))
+    _keep_on_site(response, reading)
+    return response
+
+
+def _keep_on_site(response: HttpResponseBase, reading: _Reading) -> None:
+    """Refuse to let pages of other sites embed what was read by a session or the local user.
+
+    The reader is known by a cookie or by where they sit, which holds for a page of another site in their browser too:
+    its <img> and <video> shall not show, measure or play it (Fetch standard, 3.6). Links may be embedded anywhere.
+    """
+    if reading.vary and not Environment.current().cors_allowed_origins:
+        response["Cross-Origin-Resource-Policy"] = "same-site"
 
 
 def _served(located: Located) -> ServedObject:

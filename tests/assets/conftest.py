@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import storages
 from django.db import connection
 
-from assets.models import Asset, StoredObject
+from assets.models import Account, Asset, StoredObject
 from assets.services import open_asset, put_content, release_connection
 from storagecache.environment import Environment
 
@@ -106,12 +106,19 @@ def read(asset: Asset) -> bytes:
 
 
 def assert_whole() -> None:
-    """Assert that every asset reads back, byte for byte, and refers to a ready object."""
+    """Assert that every asset reads back, byte for byte, and refers to a ready object; and that accounts are exact."""
     for asset in Asset.objects.filter(is_folder=False).select_related("object"):
         assert asset.object is not None
         assert asset.object.state == StoredObject.State.READY
         data = read(asset)
         assert (len(data), hashlib.sha256(data).hexdigest()) == (asset.size, asset.object.sha256)
+    assert_accounts()
+
+
+def assert_accounts() -> None:
+    """Assert that every account says what its owner's assets add up to."""
+    for account in Account.objects.all():
+        assert account.used_bytes == sum(asset.size or 0 for asset in Asset.objects.filter(owner_id=account.pk))
 
 
 def assert_equal_sides(buckets: Buckets) -> None:

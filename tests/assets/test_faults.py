@@ -100,7 +100,7 @@ def _environment(kind: str, request: pytest.FixtureRequest, folder: Path) -> dic
     return made
 
 
-def _kill(operation: str, points: int, environment: dict[str, str]) -> list[dict[str, Any]]:
+def _kill(operation: str, points: int | str, environment: dict[str, str]) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.assets.victim", operation, str(points)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
@@ -119,6 +119,15 @@ def test_kill_anywhere_leaves_a_whole_catalog(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     assert len(_kill(operation, 5, _environment(kind, request, tmp_path))) == 5
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_kill_between_charge_and_commit_leaves_an_exact_account(
+    operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    (killed,) = _kill(operation, "charge", _environment(kind, request, tmp_path))
+    assert killed["where"] == "charge has returned"
 
 
 @pytest.mark.nightly

@@ -21,7 +21,7 @@ from django.core.files.storage import storages
 from django.db import connection
 from django.utils import timezone
 
-from assets.models import Asset, StoredObject
+from assets.models import Account, Asset, StoredObject
 from assets.services import (
     AssetDetails,
     create_asset,
@@ -32,6 +32,7 @@ from assets.services import (
     replace_content,
 )
 from assets.services.objects import make_ready, store_object, take_reference
+from assets.services.quota import charge
 from assets.services.sections import release_connection, write_section
 from assets.staging import stage_stream
 from storagecache.errors import (
@@ -151,6 +152,7 @@ def _set(owner: User) -> Scene:
 
 
 def _clear(buckets: Buckets) -> None:
+    Account.objects.all().delete()
     Asset.objects.all().delete()
     StoredObject.objects.all().delete()
     for alias in ("assets", "temp"):
@@ -256,6 +258,7 @@ def _share(owner: User, stored: StoredObject, key: str) -> None:
                 owner=owner, key=key, object=stored, name=key, content_type="x/x", size=stored.size, created_at=now,
                 updated_at=now, content_changed_at=now,
             )  # fmt: skip
+            charge(owner.pk, stored.size)
     except BackendUnavailableError:
         return
 

@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from assets.models import Account, Asset, StoredObject
-from assets.services import delete_assets, delete_at, purge, put_content, replace_content
+from assets.services import delete_assets, delete_at, find_asset_at, purge, put_content, replace_content
 from assets.services.quota import recount, set_quota
 from assets.staging import Expected
-from storagecache.errors import StorageFullError
-from tests.assets.conftest import Buckets, assert_whole, at_once, put
+from storagecache.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, StorageFullError
+from tests.assets.conftest import Background, Buckets, assert_whole, at_once, before_statement, put, read
 from tests.assets.test_staging import Trickle
 from tests.roles import ChangeEnvironment
 
@@ -122,6 +122,76 @@ def test_quota_of_many_at_once_lets_in_exactly_what_fits(disk: Buckets, owner: U
     errors = [type(task.error) for task in tasks if task.error]
     assert errors == [StorageFullError] * 3
     assert used(owner) == 30
+
+
+def test_quota_is_never_exceeded_whatever_step_the_other_writer_comes_at(memory: Buckets, owner: User) -> None:
+    """Only one of two fits: the other one runs before each statement of the first, or waits there for its end."""
+    number, done = 0, False
+    while not done:
+        for asset in Asset.objects.all():
+            delete_at(owner.pk, "assets", asset.key or "")
+        set_quota(owner.pk, 15)
+        other = Background(lambda n=number: put(owner, f"other-{n}", b"2" * 10))
+        refused = []
+        with before_statement(number, lambda other=other: other.start().wait(0.05)) as seen:
+            try:
+                put(owner, f"first-{number}", b"1" * 10)
+            except StorageFullError as error:
+                refused.append(error)
+        done = number >= len(seen)
+        if done:
+            other.start()
+        assert other.wait()
+        refused += [other.error] if other.error else []
+        assert [type(error) for error in refused] == [StorageFullError]
+        assert used(owner) == 10
+        number += 1
+    assert number > 3
+
+
+def test_replaces_and_deletes_of_many_at_once_stay_inside_the_quota(disk: Buckets, owner: User) -> None:
+    set_quota(owner.pk, 40)
+    for key in range(4):
+        put(owner, str(key), b"1" * 5)
+    grown = [lambda n=n: put(owner, str(n % 4), bytes([n]) * 20) for n in range(8)]
+    deleted = [lambda n=n: delete_at(owner.pk, "assets", str(n)) for n in range(2)]
+    tasks = at_once(*grown, *deleted)
+    errors = {type(task.error) for task in tasks if task.error}
+    assert errors <= {StorageFullError, ObjectNotFoundError}
+    assert used(owner) <= 40
+    assert_whole()
+
+
+@pytest.mark.parametrize("size", [11, 200_000], ids=["charged", "asked before"])
+def test_replace_that_quota_refuses_leaves_bytes_and_account(buckets: Buckets, owner: User, size: int) -> None:
+    old = b"1" * (size - 1)
+    asset = put(owner, "a", old)
+    set_quota(owner.pk, size - 1)
+    for source in (lambda: replace_content(asset, BytesIO(b"2" * size)), lambda: put(owner, "a", b"3" * size)):
+        with pytest.raises(StorageFullError):
+            source()
+    assert read(find_asset_at("assets", "a")) == old
+    assert used(owner) == size - 1
+    assert_whole()
+
+
+def _refuse(current: Asset | None) -> None:
+    raise PreconditionFailedError("It is another one.")
+
+
+def test_replace_that_is_refused_for_another_reason_charges_nothing(
+    buckets: Buckets, owner: User, stranger: User
+) -> None:
+    put(owner, "a", b"12345")
+    put(stranger, "s", b"1")
+    with pytest.raises(PreconditionFailedError):
+        put(owner, "a", b"1234567", check=_refuse)
+    with pytest.raises(StorageError):
+        put(owner, "a", b"1234567", expected=Expected(length=8))
+    with pytest.raises(StorageError):
+        put(stranger, "a", b"1234567")
+    assert (used(owner), used(stranger)) == (5, 1)
+    assert_whole()
 
 
 def test_account_opened_by_many_at_once_is_exact(disk: Buckets, owner: User) -> None:

@@ -2,6 +2,8 @@
 
     python -m tests.assets.victim OPERATION POINTS     one JSON line for each kill; exit 0 when all is well
 
+    python -m tests.assets.victim OPERATION charge     one kill, once the quota is charged and before that is committed
+
 Each kill is a real process (a fork) that ends by SIGKILL before the chosen line of `assets` or `storagecache` runs:
 `sys.settrace` counts the lines, so production code knows nothing of this. POINTS kills are spread over the shortest of
 three rehearsals; 0 means every line. This parent never opens a connection: a fresh process judges what the victim left.
@@ -26,6 +28,22 @@ import django
 ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(f"{ROOT / name}{os.sep}" for name in ("assets", "storagecache"))
 SIZE = 70_000
+
+
+class ChargeKiller:
+    """Kills the process when the first `charge` returns, inside the section that has yet to commit."""
+
+    lines = -1
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        return self._return if (code.co_name, Path(code.co_filename).name) == ("charge", "quota.py") else None
+
+    def _return(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "return":
+            os.write(REPORT, b"charge has returned")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._return
 
 
 class Killer:
@@ -113,10 +131,13 @@ def prepare(operation: str, number: int) -> None:
         put("t", f"temp-{number}", bucket="temp", expires_in=0)
 
 
+CHARGED = -2  # instead of a line: when the quota is charged
+
+
 def victim(operation: str, number: int, at: int) -> str:
-    """Operate and die at line `at`; returns the number of lines when it lives."""
+    """Operate and die at line `at`, or CHARGED; returns the number of lines when it lives."""
     prepare(operation, number)
-    killer = Killer(at)
+    killer = ChargeKiller() if at == CHARGED else Killer(at)
     sys.settrace(killer)
     operate(operation, number)
     sys.settrace(None)
@@ -129,6 +150,7 @@ def judge(operation: str, number: int) -> None:
     from assets.services import purge
 
     seen = _visible()
+    _assert_accounts()
     old, new = content(f"old-{number}"), content(f"new-{number}")
     allowed = {"replace": (old, new), "delete": (old, None)}.get(operation, (old,))
     assert seen.get("k") in allowed, f"k is {seen.get('k', b'')[:40]!r}"
@@ -137,10 +159,19 @@ def judge(operation: str, number: int) -> None:
     report = purge(grace=timedelta(0))
     assert not report.failures, report.failures
     assert _visible() == seen, "the purge changed what is visible"
+    _assert_accounts()
     rows = {(row.bucket, row.key) for row in StoredObject.objects.all()}
     assert rows == _listed(), f"{len(rows)} rows, {len(_listed())} objects"
     assert set(StoredObject.objects.values_list("state", flat=True)) <= {"ready"}
     assert _staged() == []
+
+
+def _assert_accounts() -> None:
+    """Assert that the owner's account is exact, and that bytes which nobody sees are on nobody's account."""
+    from assets.models import Account, Asset
+
+    used = sum(size or 0 for size in Asset.objects.values_list("size", flat=True))
+    assert Account.objects.get().used_bytes == used, "the account is wrong"
 
 
 def _visible() -> dict[str, bytes]:
@@ -212,6 +243,8 @@ def main(operation: str, points: int) -> int:
     if code:
         print(told)  # noqa: T201
         return 2
+    if points == CHARGED:
+        return 0 if one_kill(operation, 1, CHARGED) else 1
     lines = [rehearse(operation, number) for number in (0, -1, -2)]
     kills = range(1, max(lines) + 1) if not points else [1 + min(lines) * i // points for i in range(points)]
     well = [one_kill(operation, number, at) for number, at in enumerate(kills, start=1)]
@@ -219,4 +252,4 @@ def main(operation: str, points: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], CHARGED if sys.argv[2] == "charge" else int(sys.argv[2])))
