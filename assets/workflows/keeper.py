@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,13 +42,13 @@ def keep_container(remove: Callable[[], None]) -> int:
     """Wait for the end of the service, then remove its container; a line on the pipe says it is removed already."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what ends the service must not end its keeper first
-    parent = os.getppid()
+    parent, told = os.getppid(), b""
     while os.getppid() == parent:
         if select.select([0], [], [], LOOK_EVERY)[0]:
+            told = os.read(0, 1)
             break
-    if os.get_blocking(0) and os.getppid() == parent and os.read(0, 1):
-        return 0
-    remove()
+    if not told:
+        remove()
     return 0
 
 
@@ -120,11 +121,15 @@ def _control(option: int, value: int) -> None:
 
 
 def _remove_container(name: str, url: str | None) -> None:
+    """Remove the container; look again a little later, since the engine may still be making it."""
     import docker
 
     client = docker.DockerClient(base_url=url)
-    with contextlib.suppress(docker.errors.NotFound):
-        client.containers.get(name).remove(force=True, v=True)
+    for pause in (0.5, 1, 2, 0):
+        with contextlib.suppress(docker.errors.NotFound):
+            client.containers.get(name).remove(force=True, v=True)
+            return
+        time.sleep(pause)
 
 
 def main(arguments: Sequence[str]) -> int:

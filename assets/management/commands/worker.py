@@ -18,6 +18,7 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.services import purge
+from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
 from storagecache.node_cache.area import drop_expired, trim
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
             logger.info("worker started interval=%d", PURGE_INTERVAL)
+            _recover()
             work(_job(Environment.current()), sleep=_sleep)
         except Stopped:
             logger.info("worker stopped")
@@ -71,6 +73,16 @@ def _job(environment: Environment) -> Callable[[], object]:
         tidy_cache(environment)
 
     return job
+
+
+def _recover() -> None:
+    """Mark the jobs of dead processes lost, and remove what they left; a failure must not keep the worker from work."""
+    try:
+        recover_jobs()
+    except Exception:  # whatever it is, the next start may succeed
+        logger.exception("jobs not recovered")
+    finally:
+        _drop_connection()
 
 
 def tidy_cache(environment: Environment) -> None:
