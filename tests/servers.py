@@ -315,7 +315,7 @@ def _podman(folder: Path, program: str) -> ContainerEngine:
         shutil.rmtree(folder / "graph", ignore_errors=True)
     socket_path = folder / "engine.sock"
     command = [program, "system", "service", "--time=0", f"unix://{socket_path}"]
-    server = Server(command, folder, lambda: _answers_http(socket_path), environment)
+    server = Server(command, folder, lambda: _answers_http(socket_path), environment, signal.SIGKILL)
     return ContainerEngine(server, folder, program, f"unix://{socket_path}")
 
 

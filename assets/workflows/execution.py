@@ -100,7 +100,7 @@ class Execution(Protocol):
 
 
 class LogTail:
-    """Takes what a job says, hands it on line by line, and keeps the end of it; secrets are masked. Safe for threads."""
+    """Takes what a job says, hands it on line by line and keeps the end; secrets are masked. Safe for threads."""
 
     def __init__(self, listener: Callable[[str], None] = lambda line: None, secrets: Iterable[str] = ()) -> None:
         """Listen with `listener`, which gets lines without their ends."""

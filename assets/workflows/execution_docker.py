@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from assets.workflows import keeper
-from assets.workflows.execution import ExecutionError, Launch, LogTail, Owner, Running
+from assets.workflows.execution import KILLED, ExecutionError, Launch, LogTail, Owner, Running
 from assets.workflows.mounts import CONTROL_NAME, SCRATCH, WORKSPACE, Input, Layout, MountPlan, plan_for_container
 from storagecache.environment import Environment
 
@@ -112,6 +113,7 @@ class DockerExecution:
         where = self._url() or "unix:///var/run/docker.sock"
         remedy = "Start it, or name its socket with DOCKER_HOST; the user of the service needs access to it."
         with _explained(f"No Docker engine answers at {where}", remedy):
+            _probe(where)
             return docker.DockerClient(base_url=self._url(), timeout=_ENGINE_SECONDS)
 
     def _find_image(self, client: Any) -> str:
@@ -139,7 +141,6 @@ class DockerExecution:
             "working_dir": str(WORKSPACE),
             "environment": {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **launch.variables},
             "mounts": _mounts(launch.plan),
-            "tmpfs": {"/tmp": "rw,nosuid,nodev,size=67108864,mode=1777"},  # noqa: S108  # inside the container
             "read_only": True,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
@@ -206,6 +207,14 @@ def _gpu_requests(devices: tuple[str, ...]) -> list[Any]:
     return [DeviceRequest(device_ids=list(devices), capabilities=[["gpu"]])]
 
 
+def _probe(url: str) -> None:
+    """Connect once to a socket of this machine: the library leaves a socket open when nobody answers."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_ENGINE_SECONDS)
+            probe.connect("/" + url.removeprefix("unix://").lstrip("/"))
+
+
 def _service() -> str:
     """Name this service among others on the same engine: by its workspaces."""
     return hashlib.sha256(str(Environment.current().workspace_folder).encode()).hexdigest()[:16]
@@ -248,6 +257,7 @@ class _RunningContainer:
     def __init__(self, container: Any, process: subprocess.Popen[bytes], log: LogTail) -> None:
         self._container, self._keeper, self._log = container, process, log
         self._code: int | None = None
+        self._killed = False
         self._ended = threading.Event()
         container.start()
         threading.Thread(target=self._await_end, daemon=True).start()
@@ -260,6 +270,7 @@ class _RunningContainer:
     def kill(self) -> None:
         import docker
 
+        self._killed = True
         with suppress(docker.errors.APIError):  # it has ended
             self._container.kill()
 
@@ -277,9 +288,8 @@ class _RunningContainer:
     def _await_end(self) -> None:
         try:
             self._code = int(self._container.wait(timeout=None)["StatusCode"])
-            self._container.reload()
-            if self._container.attrs["State"].get("OOMKilled"):
-                self._log.say("Killed: it needed more memory than DOCKER_MEM_LIMIT allows.")
+            if self._code == KILLED and not self._killed:  # podman on cgroups v1 does not tell OOMKilled
+                self._log.say("Killed, most likely for more memory than DOCKER_MEM_LIMIT allows.")
         except Exception as error:  # noqa: BLE001  # the engine went away, whatever it says
             self._log.say(f"The engine lost the container: {error}")
             self._code = _GONE if self._code is None else self._code

@@ -73,7 +73,7 @@ def main(workspace: str, scratch: str) -> int:
         result = call(JobView(workspace, scratch, log=_log))
         text = json.dumps(result, ensure_ascii=False)
         (Path(workspace) / ".result.json").write_text(text, encoding="utf-8")
-    except Exception:  # whatever it is, the log says it
+    except Exception:  # noqa: BLE001  # whatever it is, the log says it
         traceback.print_exc()
         return 1
     return 0

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.storage import storages
 from django.utils import timezone
 
 from assets.ids import new_id
@@ -33,7 +34,7 @@ from assets.workflows.manifest import render_manifest
 from assets.workflows.mounts import MANIFEST_NAME, REQUEST_NAME, Input, Layout, MountPlan, fetched_path
 from assets.workflows.outputs import Collected, Origin, collect_outputs, read_result
 from assets.workflows.tasks import Secret, Task
-from storagecache.capabilities import LocalFiles
+from storagecache.capabilities import LocalFiles, Pingable
 from storagecache.environment import Environment
 from storagecache.errors import DigestMismatchError, StorageError
 
@@ -108,8 +109,10 @@ def start_job(
         claim.release()
         raise
     log = LogTail(on_log, secrets.values())
-    run = _Run(job=job, claim=claim, task=task, user=user, execution=chosen, workspace=workspace, inputs=inputs, log=log,
-               secrets=secrets)  # fmt: skip
+    run = _Run(
+        job=job, claim=claim, task=task, user=user, execution=chosen, workspace=workspace, inputs=inputs, log=log,
+        secrets=secrets,
+    )  # fmt: skip
     return JobHandle(run)
 
 
@@ -256,10 +259,13 @@ class _Run:
 
     def _prepare(self, layout: Layout) -> Launch:
         """Put everything the job is told and given into its folders."""
+        environment = Environment.current()
+        if environment.storage_kind == "filesystem":
+            cast(Pingable, storages["assets"]).check_ready()  # a folder that was never used is made now
         sources = tuple(map(describe_input, self.inputs))
         release_connection()
         files = [secret.name for secret in self.task.secrets if secret.as_file]
-        plan = self.execution.plan(Environment.current(), layout, sources, files)
+        plan = self.execution.plan(environment, layout, sources, files)
         _fetch(plan, layout, dict(zip((each.id for each in sources), self.inputs, strict=True)))
         _write_told(layout, self.task, sources, plan)
         _write_secrets(layout, {name: self.secrets[name] for name in files}, self.execution.owner())

@@ -60,7 +60,7 @@ def _start(command: Sequence[str]) -> int:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the pipe is the keeper's
-            os.execvp(command[0], list(command))
+            os.execvp(command[0], list(command))  # noqa: S606  # no shell on purpose
         except OSError as error:
             os.write(2, f"{command[0]}: {error.strerror}\n".encode())
         finally:

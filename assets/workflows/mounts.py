@@ -18,6 +18,7 @@ WORKSPACE: Final = Path("/workspace")
 ASSETS: Final = Path("/assets")
 INPUTS: Final = Path("/inputs")  # inputs outside of the asset folder, such as temp objects
 SCRATCH: Final = Path("/scratch")
+TEMPORARY: Final = Path("/tmp")  # noqa: S108  # the same scratch space, for programs that know no TMPDIR
 CODE: Final = Path("/code")
 SECRETS: Final = Path("/run/secrets")
 CONTROL_NAME: Final = ".assets"  # what the job is told, inside the workspace; it cannot write there
@@ -165,6 +166,7 @@ def _fixed_mounts(environment: Environment, layout: Layout) -> tuple[Mount, ...]
         Mount(layout.workspace, str(WORKSPACE), writable=True),
         Mount(str(layout.control), str(WORKSPACE / CONTROL_NAME)),
         Mount(layout.scratch, str(SCRATCH), writable=True),
+        Mount(layout.scratch, str(TEMPORARY), writable=True),
         *([Mount(layout.code, str(CODE))] if layout.code else []),
         *([Mount(str(environment.asset_folder), str(ASSETS))] if _sees_all(environment) else []),
     )

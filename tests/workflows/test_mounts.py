@@ -15,7 +15,7 @@ from storagecache.environment import Environment
 
 LAYOUT = Layout(workspace="/w/1", scratch="/r/scratch", secrets="/r/secrets")
 OWN = (Mount("/w/1", "/workspace", writable=True), Mount("/w/1/.assets", "/workspace/.assets"),
-       Mount("/r/scratch", "/scratch", writable=True))  # fmt: skip
+       Mount("/r/scratch", "/scratch", writable=True), Mount("/r/scratch", "/tmp", writable=True))  # fmt: skip
 INSIDE = {"WORKSPACE_DIR": "/workspace", "TEMP_FOLDER": "/scratch", "TMPDIR": "/scratch", "HOME": "/scratch"}
 OUTSIDE = {"WORKSPACE_DIR": "/w/1", "TEMP_FOLDER": "/r/scratch", "TMPDIR": "/r/scratch", "HOME": "/r/scratch"}
 ASSET = Input(
@@ -64,7 +64,8 @@ CONTAINER: list[tuple[str, dict[str, Any], tuple[Input, ...], tuple[Mount, ...],
 ]  # fmt: skip
 HOST: list[tuple[str, dict[str, Any], tuple[Input, ...], dict[str, str], list[str], int]] = [
     ("local sees the files themselves", {}, (ASSET, TEMP),
-     {"ASSET_STORAGE": "filesystem", "ASSET_FOLDER": "/data/assets"}, ["/data/assets/aa/1.png", "/data/temp/bb/2.png"], 0),
+     {"ASSET_STORAGE": "filesystem", "ASSET_FOLDER": "/data/assets"},
+     ["/data/assets/aa/1.png", "/data/temp/bb/2.png"], 0),
     ("tokens: inputs are put aside", {"auth_provider": "token"}, (ASSET,),
      {"ASSET_STORAGE": "filesystem", "ASSET_FOLDER": "/w/1/.assets/inputs"}, ["/w/1/.assets/inputs/aa/1.png"], 1),
     ("S3: the bucket, no key", S3, (REMOTE,), BUCKETS, ["/w/1/.assets/inputs/aa/1.png"], 1),
@@ -98,7 +99,7 @@ def test_process_on_this_machine_sees(row: Any) -> None:
 def test_only_workspace_and_scratch_are_writable() -> None:
     layout = replace(LAYOUT, code="/code-here")
     plan = plan_for_container(environment(**NODE_FOLDERS), layout, (ASSET, TEMP), secret_files=("KEY",))
-    assert {mount.target for mount in plan.mounts if mount.writable} == {"/workspace", "/scratch"}
+    assert {mount.target for mount in plan.mounts if mount.writable} == {"/workspace", "/scratch", "/tmp"}
     assert Mount("/code-here", "/code") in plan.mounts
     assert Mount("/r/secrets/KEY", "/run/secrets/KEY") in plan.mounts
     assert (plan.variables["PYTHONPATH"], plan.variables["KEY_FILE"]) == ("/code", "/run/secrets/KEY")
