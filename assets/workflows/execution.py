@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
 import threading
 import traceback
 from collections import deque
@@ -211,7 +212,9 @@ class _RunningThread:
             self._ended.set()
 
     def _call(self) -> None:
-        layout = self._launch.layout
+        layout, code = self._launch.layout, self._launch.task.code
+        if code and code not in sys.path:
+            sys.path.append(code)  # behind all else: it must not replace a module of the service
         view = inside.JobView(layout.workspace, layout.scratch, log=self._log.say, is_cancelled=self._stop.is_set)
         result: Any = inside.call(view)
         (Path(layout.workspace) / RESULT_NAME).write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")

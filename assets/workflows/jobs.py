@@ -27,7 +27,16 @@ from assets.models import Asset, Job
 from assets.services import open_asset, release_connection, storage_for
 from assets.services.jobs import JobEnd, finish_job, lose_jobs, note_alive, open_job
 from assets.workflows import execution_folders, inside
-from assets.workflows.execution import Execution, ExecutionError, Launch, LogTail, Owner, Running, ThreadedExecution
+from assets.workflows.execution import (
+    GUIDE,
+    Execution,
+    ExecutionError,
+    Launch,
+    LogTail,
+    Owner,
+    Running,
+    ThreadedExecution,
+)
 from assets.workflows.execution_docker import INSIDE_NAME, DockerExecution
 from assets.workflows.execution_subprocess import SubprocessExecution
 from assets.workflows.manifest import render_manifest
@@ -223,6 +232,8 @@ class _Run:
                     result = _parsed(read_result(layout.workspace))
         except (ExecutionError, StorageError) as error:
             end = JobEnd(Job.State.FAILED, error=str(error))
+        except OSError as error:
+            end = JobEnd(Job.State.FAILED, error=f"The folders of the job cannot be filled: {error}. See {GUIDE}.")
         except Exception as error:
             logger.exception("job failed id=%s", self.job.pk.hex)
             end = JobEnd(Job.State.FAILED, error=f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 MOST_INPUTS: Final = 1000  # each may become a mount
+_ID_LENGTH: Final = 255  # characters, as in the catalog
 _CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
@@ -53,6 +54,8 @@ class Task:
             raise ValueError("A task has either a callable or a command.")
         if self.callable and not _CALLABLE.fullmatch(self.callable):
             raise ValueError(f"{self.callable!r} is not of the form package.module:function.")
+        if max(len(self.workflow_id), len(self.node_id)) > _ID_LENGTH:
+            raise ValueError(f"The id of a workflow or node of a task has at most {_ID_LENGTH} characters.")
         if not self.time_limit > 0:
             raise ValueError("The time limit must be more than 0 seconds.")
         if len(self.inputs) > MOST_INPUTS:

@@ -91,12 +91,6 @@ def docker(request: pytest.FixtureRequest) -> Execution:
     return make_execution("docker", request)
 
 
-@pytest.fixture(autouse=True)
-def importable_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let threads import the nodes by the name that other strategies use."""
-    monkeypatch.syspath_prepend(CODE)
-
-
 def make_asset(owner: User, name: str, data: bytes, **options: Any) -> Asset:
     """Store bytes as an asset."""
     return create_asset(owner=owner, name=name, content=io.BytesIO(data), **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from assets.models import Job
-from assets.workflows import DockerExecution, Task, run_job
+from assets.workflows import DockerExecution, Task, run_job, start_job
 from assets.workflows.execution import ExecutionError, Owner
 from assets.workflows.execution_docker import check_mounts
 from assets.workflows.mounts import Mount, MountPlan
@@ -54,15 +55,13 @@ def test_container_over_its_memory_is_killed_and_says_so(place: Place, owner: Us
 def test_container_gets_its_limits(place: Place, owner: User, docker: DockerExecution) -> None:
     import docker as library
 
-    client = library.DockerClient(base_url=docker.url)
-    seen: list[dict[str, Any]] = []
-
-    def look(_line: str) -> None:
-        seen.extend(container.attrs["HostConfig"] for container in client.containers.list())
-
-    run_job(task("say", request="x"), user=owner, execution=replace(docker, cpus=0.5), on_log=look).check()
+    client, said = library.DockerClient(base_url=docker.url), threading.Event()
+    handle = start_job(task("spin"), user=owner, execution=replace(docker, cpus=0.5), on_log=lambda _: said.set())
+    assert said.wait(30)
+    host = client.containers.get(f"nodetool-{handle.job_id}").attrs["HostConfig"]
+    handle.cancel()
+    handle.wait(30)
     client.close()
-    host = seen[0]
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (256 << 20, 500_000_000, 512)
     assert (host["ReadonlyRootfs"], host["NetworkMode"]) == (True, "none")
 
