@@ -217,7 +217,8 @@ def test_log_keeps_its_end_and_masks_secrets_across_blocks() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"callable": "a:b", "command": ("x",)}, {"callable": "a.b"}, {"callable": "a:b", "time_limit": 0}, {"callable": "a:b", "node_id": "x" * 256},
+    [{}, {"callable": "a:b", "command": ("x",)}, {"callable": "a.b"}, {"callable": "a:b", "time_limit": 0},
+     {"callable": "a:b", "node_id": "x" * 256},
      {"callable": "a:b", "request": float("nan")}, {"callable": "a:b", "inputs": (uuid4(),) * 1001}],
     ids=["nothing", "both", "no function", "no time", "long id", "no JSON", "too many inputs"],
 )  # fmt: skip

@@ -86,8 +86,8 @@ def _recover(environment: Environment) -> None:
         return
     try:
         recover_jobs()
-    except Exception:  # whatever it is, the next start may succeed
-        logger.exception("jobs not recovered")
+    except Exception as error:  # noqa: BLE001  # no catalog yet, or whatever: the next start may succeed
+        logger.warning("jobs not recovered reason=%s", error)
     finally:
         _drop_connection()
 
