@@ -301,6 +301,46 @@ class ApiToken(models.Model):
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
+class Job(models.Model):
+    """A run of a task: how it was run, how it ended and what it left. Written by `services.jobs`."""
+
+    class State(models.TextChoices):
+        """Where the job stands."""
+
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        TIMED_OUT = "timed out"
+        CANCELLED = "cancelled"
+        LOST = "lost"  # the process that ran it died
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="jobs", db_index=False)
+    workflow_id = models.CharField(max_length=255, blank=True)
+    node_id = models.CharField(max_length=255, blank=True)
+    strategy = models.CharField(max_length=16, help_text="threaded, subprocess or docker")
+    task = models.CharField(max_length=255, help_text="the callable or the command")
+    state = models.CharField(max_length=9, choices=State.choices, default=State.RUNNING)
+    host = models.CharField(max_length=255, help_text="the machine that runs it")
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="when the process that runs it was last heard of")
+    ended_at = models.DateTimeField(null=True)
+    exit_code = models.IntegerField(null=True)
+    error = models.TextField(blank=True, help_text="why it did not succeed, where its log does not say so")
+    log_tail = models.TextField(blank=True)
+    outputs = models.JSONField(default=list, blank=True, help_text="id, name and size of each asset it left")
+    problems = models.JSONField(default=list, blank=True, help_text="outputs that could not be registered, and why")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["user", "id"], name="job_user"),
+            models.Index(fields=["id"], condition=Q(state="running"), name="job_running"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.pk.hex}"
+
+
 class Account(models.Model):
     """What a user may store and stores: the sizes of all their assets, temp and trash included (`services.quota`)."""
 

@@ -130,6 +130,7 @@ class Environment:
     job_execution_strategy: str = _variable(
         "JOB_EXECUTION_STRATEGY", casts.one_of("threaded", "subprocess", "docker"), "threaded", "workflows"
     )
+    docker_host: str | None = _variable("DOCKER_HOST", casts.text, None, "workflows")
     docker_image: str | None = _variable("DOCKER_IMAGE", casts.text, None, "workflows")
     docker_mem_limit: str = _variable("DOCKER_MEM_LIMIT", casts.text, "2g", "workflows")
     docker_cpu_limit: float = _variable("DOCKER_CPU_LIMIT", casts.decimal, 2.0, "workflows")

@@ -196,6 +196,40 @@ def memcached_server() -> Iterator[MemcachedServer]:
         memcached.server.stop()
 
 
+@dataclass(slots=True)
+class ContainerEngine:
+    """A real container engine with storage of its own, which speaks Docker's API."""
+
+    server: Server
+    folder: Path
+    podman: str
+    url: str
+
+    def add_image(self, name: str, root: Path) -> None:
+        """Make an image of a folder."""
+        archive = self.folder / f"{name.partition(':')[0]}.tar"
+        subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
+        environment = os.environ | self.server.environment
+        subprocess.run([self.podman, "import", str(archive), name], check=True, capture_output=True, env=environment)
+        archive.unlink()
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[ContainerEngine]:
+    """Give a running engine (Debian `podman` and `runc`), with the image `test:1` that holds this Python and Pillow."""
+    podman = require(_program("podman", "the Debian package podman"), "podman")
+    _program("runc", "the Debian package runc")
+    require("root" if os.geteuid() == 0 else None, "an engine that serves users other than root")
+    with _folder("podman") as folder:
+        engine = _podman(folder, podman)
+        engine.server.start()
+        _make_python_root(folder / "root")
+        engine.add_image("test:1", folder / "root")
+        yield engine
+        engine.server.stop()
+        subprocess.run(["umount", "-l", str(folder / "graph" / "overlay")], check=False, capture_output=True)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Give a running PostgreSQL 15 or later (Debian `postgresql`)."""
@@ -262,6 +296,65 @@ def _memcached(folder: Path, program: str) -> MemcachedServer:
     as_user = ["-u", "memcache"] if os.geteuid() == 0 else []  # it refuses to run as root
     command = [program, *as_user, "-U", "0", "-l", HOST, "-p", str(port), "-m", "64", "-t", "2"]
     return MemcachedServer(Server(command, folder, lambda: _accepts(port)), port)
+
+
+def _podman(folder: Path, program: str) -> ContainerEngine:
+    (folder / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits=["nofile=4096:4096","nproc=4096:4096"]\nnetns="host"\nlog_driver="k8s-file"\n'
+        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n'
+    )
+    places = {"CONTAINERS_CONF": "containers.conf", "CONTAINERS_STORAGE_CONF": "storage.conf"}
+    environment = {name: str(folder / file) for name, file in places.items()}
+    for driver in ("overlay", "vfs"):  # no overlay on top of an overlay
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver="{driver}"\ngraphroot="{folder / "graph"}"\nrunroot="{folder / "run"}"\n'
+        )
+        command = [program, "info"]
+        if subprocess.run(command, env=os.environ | environment, capture_output=True, check=False).returncode == 0:
+            break
+        shutil.rmtree(folder / "graph", ignore_errors=True)
+    socket_path = folder / "engine.sock"
+    command = [program, "system", "service", "--time=0", f"unix://{socket_path}"]
+    server = Server(command, folder, lambda: _answers_http(socket_path), environment, signal.SIGKILL)
+    return ContainerEngine(server, folder, program, f"unix://{socket_path}")
+
+
+def _answers_http(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        probe.connect(str(path))
+        probe.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
+        return b" 200 " in probe.recv(64)
+    return False
+
+
+def _make_python_root(root: Path) -> None:
+    """Copy this Python, its libraries and Pillow: what a job needs, and no shell."""
+    import PIL
+
+    library, program = Path(os.__file__).parent, Path(sys.executable).resolve()
+    away = shutil.ignore_patterns(
+        "test", "tests", "idlelib", "__pycache__", "*-packages", "ensurepip", "tkinter", "*.a"
+    )
+    shutil.copytree(library, root / library.relative_to("/"), ignore=away)
+    (root / "usr/bin").mkdir(parents=True, exist_ok=True)
+    shutil.copy(program, root / "usr/bin/python3")
+    pillow = Path(PIL.__file__).parent
+    for package in (pillow, pillow.parent / "pillow.libs"):
+        if package.exists():
+            shutil.copytree(package, root / library.relative_to("/") / package.name, ignore=away)
+    for needed in _libraries([program, *(root / library.relative_to("/")).rglob("*.so")]):
+        target = root / needed.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(needed, target)
+    for name in ("tmp", "proc", "sys", "dev", "etc"):
+        (root / name).mkdir(exist_ok=True)
+
+
+def _libraries(binaries: list[Path]) -> set[Path]:
+    said = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=False).stdout
+    found = {Path(word) for word in said.split() if word.startswith("/") and ".so" in word and not word.endswith(":")}
+    return {path for path in found if path.is_file() and "pillow.libs" not in str(path)}
 
 
 def _postgres(folder: Path, binaries: Path) -> PostgresServer:

@@ -12,6 +12,8 @@ from django.http import HttpResponseBase
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from assets.ids import new_id
+from assets.services.jobs import open_job
 from tests.roles import ROLES, SECRET, Everybody
 
 Row = tuple[int, ...]  # a status for each of ROLES
@@ -96,6 +98,7 @@ for _model, _object, _add, _change, _delete in (
     ("assets/asset", "{asset}", 200, 200, 200),
     ("assets/storedobject", "{object}", 403, 200, 403),
     ("assets/account", "1", 200, 200, 403),
+    ("assets/job", "{job}", 403, 200, 403),
 ):
     ADMIN |= {
         f"{_model}/": (f"{_model}/", 200, 403),
@@ -155,7 +158,8 @@ def test_route_answers_each_role_as_decided(everybody: Everybody, route: str, ro
 def test_admin_answers_each_role_as_decided(everybody: Everybody, role: str) -> None:
     client = everybody.client(role)
     Group.objects.create(pk=1, name="group")
-    names = {"asset": everybody.asset.pk, "object": everybody.asset.object_id}
+    job = open_job(new_id(), user=everybody.owner, strategy="threaded", task="t:t", workflow="", node="")
+    names = {"asset": everybody.asset.pk, "object": everybody.asset.object_id, "job": job.pk}
     seen, expected = {}, {}
     for route, row in ADMIN.items():
         answer = client.get("/admin/" + row[0].format(**names))

@@ -12,7 +12,14 @@ import pytest
 from tests.servers import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
-SUITES = ("tests/assets", "tests/api", "tests/services", "tests/commands/test_purge_temp.py", "tests/integrity")
+SUITES = (
+    "tests/assets",
+    "tests/api",
+    "tests/services",
+    "tests/commands/test_purge_temp.py",
+    "tests/integrity",
+    "tests/workflows/test_jobs.py",
+)
 SECONDS = 600
 
 
@@ -25,7 +32,7 @@ def test_catalog_on_postgresql_passes_the_same_tests(
         "DATABASE_URL": postgres_server.new_database(),
         "NODETOOL_CONFIG_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-m", "pytest", suite, "-q", "-p", "no:cacheprovider", "-k", "not s3"]
+    command = [sys.executable, "-m", "pytest", suite, "-q", "-p", "no:cacheprovider", "-k", "not s3 and not docker"]
     done = subprocess.run(
         command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
     )

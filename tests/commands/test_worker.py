@@ -78,3 +78,23 @@ def test_worker_with_memory_storage_leaves_the_catalog_alone(manage: Manage) -> 
     process.terminate()
     process.communicate(timeout=20)
     assert "worker idle" in "".join(lines)
+
+
+def test_worker_marks_the_jobs_of_a_dead_process_lost(manage: Manage) -> None:
+    assert manage("prepare").returncode == 0
+    code = (
+        "from django.contrib.auth.models import User; from assets.ids import new_id;"
+        "from assets.services.jobs import open_job;"
+        "open_job(new_id(), user=User.objects.get(), strategy='subprocess', task='t', workflow='', node='')"
+    )
+    assert manage("shell", "-v0", "-c", code).returncode == 0
+    process = manage.start("worker")
+    assert process.stderr is not None
+    while "worker started" not in process.stderr.readline():
+        pass
+    shown, states = ["shell", "-v0", "-c", "from assets.models import Job; print(Job.objects.get().state)"], {"running"}
+    while states == {"running"}:
+        states = {manage(*shown).stdout.strip().splitlines()[-1]}
+    process.terminate()
+    process.communicate(timeout=20)
+    assert states == {"lost"}

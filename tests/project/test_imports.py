@@ -18,6 +18,8 @@ PURE = (
     "storagecache/keys.py",
     "storagecache/casts.py",
     "storagecache/config.py",
+    "assets/workflows/mounts.py",
+    "assets/workflows/manifest.py",
     "assets/serving/ranges.py",
     "assets/serving/conditions.py",
     "assets/serving/plan.py",

@@ -18,6 +18,7 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.services import purge
+from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
 from storagecache.node_cache.area import drop_expired, trim
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
             logger.info("worker started interval=%d", PURGE_INTERVAL)
+            _recover(Environment.current())
             work(_job(Environment.current()), sleep=_sleep)
         except Stopped:
             logger.info("worker stopped")
@@ -62,7 +64,7 @@ def work(job: Callable[[], object], *, sleep: Callable[[float], None]) -> NoRetu
 
 def _job(environment: Environment) -> Callable[[], object]:
     """Choose the job: objects in memory are out of reach, they live and end with the process that serves them."""
-    if environment.storage_kind == "memory" and environment.env != "test":
+    if _has_no_catalog(environment):
         logger.info("worker idle reason=memory-storage")
         return lambda: None
 
@@ -71,6 +73,23 @@ def _job(environment: Environment) -> Callable[[], object]:
         tidy_cache(environment)
 
     return job
+
+
+def _has_no_catalog(environment: Environment) -> bool:
+    """Tell whether the catalog is one that is thrown away with the process that serves it."""
+    return environment.storage_kind == "memory" and environment.env != "test"
+
+
+def _recover(environment: Environment) -> None:
+    """Mark the jobs of dead processes lost, and remove what they left; a failure must not keep the worker from work."""
+    if _has_no_catalog(environment):
+        return
+    try:
+        recover_jobs()
+    except Exception as error:  # noqa: BLE001  # no catalog yet, or whatever: the next start may succeed
+        logger.warning("jobs not recovered reason=%s", error)
+    finally:
+        _drop_connection()
 
 
 def tidy_cache(environment: Environment) -> None:

@@ -1,0 +1,1 @@
+"""Examples: whole programs on the workflow API."""

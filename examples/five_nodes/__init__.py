@@ -1,0 +1,1 @@
+"""A workflow of five nodes, each a job of its own."""

@@ -1,0 +1,233 @@
+"""What every strategy does alike: inputs in, outputs out, logs, failures, limits, cancel, and the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+
+from assets.ids import new_id
+from assets.models import Asset, Derivation, Job
+from assets.services import open_asset
+from assets.services.jobs import open_job
+from assets.workflows import JobFailedError, Secret, SubprocessExecution, Task, recover_jobs, run_job, start_job
+from assets.workflows.execution import Execution, LogTail
+from assets.workflows.execution_folders import Claim, is_alive
+from tests.workflows.conftest import CODE, NODES, Place, make_asset, make_execution, make_place
+
+
+def task(name: str, **options: Any) -> Task:
+    """Make a task of one of the nodes."""
+    return Task(**{"callable": f"{NODES}:{name}", "code": CODE, "time_limit": 60.0} | options)
+
+
+def read(asset: Asset) -> bytes:
+    """Read all bytes."""
+    with open_asset(Asset.objects.select_related("object").get(pk=asset.pk)) as stream:
+        return stream.read()
+
+
+@pytest.mark.parametrize("auth", ["local", "token"])
+@pytest.mark.parametrize("kind", ["filesystem", "s3", "memory"])
+@pytest.mark.parametrize("strategy", ["threaded", "subprocess", "docker"])
+def test_job_with_inputs_leaves_outputs_with_lineage(
+    strategy: str, kind: str, auth: str, request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User
+) -> None:
+    make_place(kind, auth, request, tmp_path, settings)
+    source = make_asset(owner, "a.txt", b"abc")
+    temp = make_asset(owner, "t.txt", b"xyz", bucket="temp")
+    wanted = task("copy_inputs", inputs=(source.pk, temp.pk), request={"n": 1}, workflow_id="w", node_id="n")
+
+    report = run_job(wanted, user=owner, execution=make_execution(strategy, request)).check()
+
+    assert [(asset.name, read(asset)) for asset in report.outputs] == [("copy-a.txt", b"cba"), ("copy-t.txt", b"zyx")]
+    for asset in report.outputs:
+        assert (asset.job_id, asset.workflow_id, asset.node_id) == (report.job.pk.hex, "w", "n")
+        assert set(Derivation.objects.filter(asset=asset).values_list("source", flat=True)) == {source.pk, temp.pk}
+    assert isinstance(report.result, dict)
+    assert report.result["request"] == {"n": 1}
+    job = Job.objects.get(pk=report.job.pk)
+    assert (job.state, job.exit_code, job.log_tail, job.problems) == ("succeeded", 0, "copying", [])
+    assert [each["id"] for each in job.outputs] == [asset.pk.hex for asset in report.outputs]
+    assert job.ended_at is not None
+    assert [path.name for path in (tmp_path / "workspaces/.runs").iterdir()] == [".gate"]
+
+
+def test_job_that_fails_says_so_in_its_log_and_keeps_what_it_left(
+    place: Place, owner: User, execution: Execution
+) -> None:
+    report = run_job(task("fail"), user=owner, execution=execution)
+    assert (report.job.state, report.job.exit_code) == ("failed", 1)
+    assert "RuntimeError: the node broke" in report.job.log_tail
+    assert [asset.name for asset in report.outputs] == ["half.txt"]
+    with pytest.raises(JobFailedError, match="the node broke"):
+        report.check()
+
+
+def test_job_over_its_time_is_ended(place: Place, owner: User, execution: Execution) -> None:
+    report = run_job(task("spin", time_limit=2.0), user=owner, execution=execution)
+    assert (report.job.state, report.outputs) == ("timed out", ())
+    assert "longer than 2 s" in report.job.error
+
+
+@pytest.mark.parametrize("strategy", ["subprocess", "docker"])
+def test_cancelled_job_ends_with_every_process_it_started(
+    strategy: str, request: pytest.FixtureRequest, place: Place, owner: User
+) -> None:
+    said, lines = threading.Event(), list[str]()
+
+    def listen(line: str) -> None:
+        lines.append(line)
+        said.set()
+
+    execution = make_execution(strategy, request)
+    handle = start_job(task("spin", request="family"), user=owner, execution=execution, on_log=listen)
+    assert said.wait(30)
+    handle.cancel()
+    assert handle.wait(30).job.state == "cancelled"
+    if strategy == "subprocess":
+        assert [pid for pid in json.loads(lines[0]) if Path(f"/proc/{pid}").exists()] == []
+    assert not is_alive(handle.job_id)
+
+
+def test_cancelled_thread_ends(place: Place, owner: User, request: pytest.FixtureRequest) -> None:
+    said = threading.Event()
+    handle = start_job(
+        task("spin"), user=owner, execution=make_execution("threaded", request), on_log=lambda _: said.set()
+    )
+    assert said.wait(30)
+    handle.cancel()
+    assert handle.wait(30).job.state == "cancelled"
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["environment", "file"])
+@pytest.mark.parametrize("strategy", ["subprocess", "docker"])
+def test_secret_reaches_the_job_that_names_it_and_no_log(
+    strategy: str, as_file: bool, request: pytest.FixtureRequest, place: Place, owner: User
+) -> None:
+    secrets = (Secret(name="PASSWORD", value="hush-hush", as_file=as_file),)
+    report = run_job(task("read_secret", secrets=secrets), user=owner, execution=make_execution(strategy, request))
+    assert (report.check().result, report.job.log_tail) == (len("hush-hush"), "it is ***!")
+
+
+@pytest.mark.parametrize("strategy", ["subprocess", "docker"])
+def test_job_inherits_no_variable_of_the_service(
+    strategy: str, request: pytest.FixtureRequest, place: Place, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "hush-hush")
+    report = run_job(task("look_around"), user=owner, execution=make_execution(strategy, request)).check()
+    assert isinstance(report.result, dict)
+    variables = report.result["variables"]
+    assert "hush-hush" not in json.dumps(report.result)
+    assert variables["JOB_ID"] == report.job.pk.hex
+    scratch = (
+        "/scratch" if strategy == "docker" else str(place.folder / "workspaces/.runs" / report.job.pk.hex / "scratch")
+    )
+    assert (variables["TMPDIR"], variables["TEMP_FOLDER"]) == (scratch, scratch)
+    assert variables["ASSET_FOLDER"] == ("/assets" if strategy == "docker" else str(place.folder / "assets"))
+
+
+def test_input_of_another_user_is_not_found(place: Place, owner: User, stranger: User) -> None:
+    foreign = make_asset(stranger, "a.txt", b"abc")
+    for asset_id in (foreign.pk, uuid4()):
+        with pytest.raises(ValueError, match=f"Asset {asset_id.hex} not found"):
+            run_job(task("copy_inputs", inputs=(asset_id,)), user=owner)
+    assert not Job.objects.exists()
+
+
+def test_command_runs_with_its_own_exit_code(place: Place, owner: User) -> None:
+    command = ("/bin/sh", "-c", 'echo said; echo left > "$WORKSPACE_DIR/outputs/x.txt"; exit 7')
+    report = run_job(Task(command=command), user=owner, execution=SubprocessExecution())
+    assert (report.job.state, report.job.exit_code, report.job.log_tail) == ("failed", 7, "said")
+    assert [(asset.name, read(asset)) for asset in report.outputs] == [("x.txt", b"left\n")]
+
+
+def test_command_that_is_not_there_fails_with_its_name(place: Place, owner: User) -> None:
+    report = run_job(Task(command=("no-such-program",)), user=owner, execution=SubprocessExecution())
+    assert (report.job.exit_code, report.job.log_tail) == (127, "no-such-program: No such file or directory")
+
+
+def test_command_in_a_thread_is_refused_with_the_remedy(
+    place: Place, owner: User, request: pytest.FixtureRequest
+) -> None:
+    report = run_job(Task(command=("ls",)), user=owner, execution=make_execution("threaded", request))
+    assert report.job.state == "failed"
+    assert "Use the strategy subprocess or docker. See docs/troubleshooting.md" in report.job.error
+
+
+def test_kept_workspace_hands_each_output_over_once(place: Place, owner: User) -> None:
+    workspace = place.folder / "mine"
+    (workspace / "outputs").mkdir(parents=True)
+    (workspace / "outputs/before.txt").write_text("before")
+    (workspace / ".assets").symlink_to("/etc")
+    for number in range(2):
+        command = ("/bin/sh", "-c", f"echo {number} > outputs/{number}.txt; echo kept > note")
+        report = run_job(Task(command=command), user=owner, execution=SubprocessExecution(), workspace=str(workspace))
+        assert [asset.name for asset in report.check().outputs] == [f"{number}.txt"]
+    assert (workspace / "note").read_text() == "kept\n"
+    assert [path.read_text() for path in workspace.glob("outputs-before-*/before.txt")] == ["before"]
+    assert not (workspace / ".assets").is_symlink()
+
+
+def test_second_job_in_a_workspace_is_refused(place: Place, owner: User) -> None:
+    workspace, said = place.folder / "mine", threading.Event()
+    workspace.mkdir()
+    first = start_job(task("spin"), user=owner, execution=SubprocessExecution(), workspace=str(workspace),
+                      on_log=lambda _: said.set())  # fmt: skip
+    assert said.wait(30)
+    second = run_job(task("say"), user=owner, execution=SubprocessExecution(), workspace=str(workspace))
+    assert "Another job runs in the workspace" in second.job.error
+    first.cancel()
+    assert first.wait(30).job.state == "cancelled"
+
+
+def test_job_of_a_dead_process_is_lost_at_the_next_start(place: Place, owner: User) -> None:
+    dead, alive = Claim.take(new_id()), Claim.take(new_id())
+    for claim in (dead, alive):
+        open_job(claim.job_id, user=owner, strategy="subprocess", task="t", workflow="", node="")
+    os.close(dead.lock)  # as the kernel does
+
+    assert recover_jobs() == [dead.job_id.hex]
+    assert recover_jobs() == []
+
+    states = {job.pk: (job.state, job.ended_at is not None) for job in Job.objects.all()}
+    assert states == {dead.job_id: ("lost", True), alive.job_id: ("running", False)}
+    assert (dead.folder.exists(), alive.folder.exists()) == (False, True)
+    alive.release()
+
+
+def test_log_keeps_its_end_and_masks_secrets_across_blocks() -> None:
+    lines: list[str] = []
+    log = LogTail(lines.append, ["s3cret", "s3"])
+    for block in (b"one\ntwo s3c", b"ret\nnul \0 bad \xff", b"\nlast"):
+        log.write(block)
+    assert lines == ["one", "two ***", "nul \ufffd bad \ufffd"]
+    assert log.text().splitlines() == ["one", "two ***", "nul \ufffd bad \ufffd", "last"]
+    for number in range(20_000):
+        log.say(f"line {number}")
+    assert len(log.text()) <= 64 << 10
+    assert log.text().endswith("line 19999")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"callable": "a:b", "command": ("x",)}, {"callable": "a.b"}, {"callable": "a:b", "time_limit": 0},
+     {"callable": "a:b", "node_id": "x" * 256},
+     {"callable": "a:b", "request": float("nan")}, {"callable": "a:b", "inputs": (uuid4(),) * 1001}],
+    ids=["nothing", "both", "no function", "no time", "long id", "no JSON", "too many inputs"],
+)  # fmt: skip
+def test_wrong_task_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"task|callable|form|time|JSON|inputs"):
+        Task(**wrong)
+
+
+def test_unknown_secret_is_refused(place: Place, owner: User) -> None:
+    for name in ("NO_SUCH_THING", "LOG_LEVEL"):
+        with pytest.raises(ValueError, match=f"The secret {name} has no value"):
+            run_job(task("say", secrets=(Secret(name=name),)), user=owner)
