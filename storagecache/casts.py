@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _DURATION: Final = re.compile(r"\A([0-9]{1,12})\s*(s|m|h|d|w)?\Z", re.ASCII | re.IGNORECASE)
@@ -19,6 +19,7 @@ _BYTES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST: Final = 100 * 365 * 86400  # seconds; dates beyond the year 9999 would overflow
 _LARGEST: Final = 1 << 60  # bytes; what a signed 64-bit column can still add up
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HOST_NAME: Final = re.compile(r"\A[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})\Z", re.ASCII)
 _SERVER: Final = re.compile(r"\A(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?\Z", re.ASCII)
 
@@ -107,6 +108,14 @@ def limit(value: str) -> int:
 def names(value: str) -> tuple[str, ...]:
     """Split a comma-separated list, dropping blanks."""
     return tuple(text(word) for word in value.split(",") if word.strip())
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Split a comma-separated list of IP networks or addresses."""
+    try:
+        return tuple(ipaddress.ip_network(word.strip()) for word in value.split(",") if word.strip())
+    except ValueError:
+        raise ValueError("networks such as 127.0.0.1, 10.0.0.0/8 or fd00::/8") from None
 
 
 def host(value: str) -> str:

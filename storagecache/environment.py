@@ -130,6 +130,11 @@ class Environment:
     job_execution_strategy: str = _variable(
         "JOB_EXECUTION_STRATEGY", casts.one_of("threaded", "subprocess", "docker"), "threaded", "workflows"
     )
+    download_max_bytes: int = _variable("DOWNLOAD_MAX_BYTES", casts.limit, 1 << 30, "workflows")
+    download_timeout: int = _variable("DOWNLOAD_TIMEOUT", casts.life, 300, "workflows")
+    download_allowed_networks: tuple[casts.Network, ...] = _variable(
+        "DOWNLOAD_ALLOWED_NETWORKS", casts.networks, (), "workflows"
+    )
     docker_host: str | None = _variable("DOCKER_HOST", casts.text, None, "workflows")
     docker_image: str | None = _variable("DOCKER_IMAGE", casts.text, None, "workflows")
     docker_mem_limit: str = _variable("DOCKER_MEM_LIMIT", casts.text, "2g", "workflows")

@@ -116,3 +116,15 @@ def test_database_url_of_each_form_is_made_plain(text: str, url: str) -> None:
 )
 def test_is_loopback_knows_addresses_of_this_machine(name: str, expected: bool) -> None:
     assert casts.is_loopback(name) is expected
+
+
+def test_networks_of_each_kind_are_read() -> None:
+    found = casts.networks("127.0.0.1, 10.0.0.0/8,,fd00::/8")
+    assert [str(network) for network in found] == ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"]
+    assert casts.networks(" , ") == ()
+
+
+@pytest.mark.parametrize("text", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "*", "10.0.0"])
+def test_networks_out_of_form_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="networks such as"):
+        casts.networks(text)

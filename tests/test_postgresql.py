@@ -19,6 +19,7 @@ SUITES = (
     "tests/commands/test_purge_temp.py",
     "tests/integrity",
     "tests/workflows/test_jobs.py",
+    "tests/context",
 )
 SECONDS = 600
 
