@@ -60,6 +60,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
     ),
     "api/assets/": ("/api/assets/", (("GET", "", LIST), ("POST", "", MAKE))),
     "api/assets/urls": ("/api/assets/urls", (("POST", "", SIGN),)),
+    "api/assets/download": ("/api/assets/download", (("POST", "", SIGN),)),
     "api/assets/packages": ("/api/assets/packages", (("GET", "", LIST), ("DELETE", "", NOT_ALLOWED))),
     "api/assets/by-filename/<path:name>": ("/api/assets/by-filename/", (("GET", "private.txt", RECORD),)),
     "api/assets/<asset_id>": (
