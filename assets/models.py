@@ -268,13 +268,15 @@ class AssetAttribute(models.Model):
 class Derivation(models.Model):
     """An output and one of the assets it was made from."""
 
-    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="derived_from")
-    source = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="used_by")
+    # Both directions are walked by an index that holds both ends; none is needed on a foreign key alone.
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="derived_from", db_index=False)
+    source = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="used_by", db_index=False)
     job_id = models.CharField(max_length=255, blank=True)
     node_id = models.CharField(max_length=255, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["asset", "source"], name="derivation_asset_source")]
+        indexes = [models.Index(fields=["source", "asset"], name="derivation_source")]
 
     def __str__(self) -> str:
         return f"{self.asset_id} from {self.source_id}"
