@@ -73,6 +73,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
             ("POST", "{asset}", NOT_ALLOWED),
         ),
     ),
+    "api/usage": ("/api/usage", (("GET", "", LIST), ("POST", "", NOT_ALLOWED))),
     "api/assets/<asset_id>/lineage": ("/api/assets/", (("GET", "{asset}/lineage", RECORD),)),
     "api/assets/<asset_id>/content": ("/api/assets/", (("PUT", "{asset}/content", SIGN),)),
     "api/assets/<asset_id>/restore": ("/api/assets/", (("POST", "{asset}/restore", SIGN),)),
