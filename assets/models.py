@@ -221,6 +221,7 @@ class Asset(models.Model):
             models.Index(fields=["owner", "job_id", "id"], condition=Q(trashed_at=None), name="asset_job"),
             models.Index(fields=["owner", "node_id", "id"], condition=Q(trashed_at=None), name="asset_node"),
             models.Index(fields=["owner", "content_type", "id"], condition=Q(trashed_at=None), name="asset_type"),
+            models.Index(fields=["parent"], condition=Q(is_folder=True), name="asset_subfolders"),
             models.Index(fields=["expires_at", "id"], condition=Q(expires_at__isnull=False), name="asset_expiry"),
             models.Index(fields=["trashed_at", "id"], condition=Q(trashed_at__isnull=False), name="asset_trash"),
             models.Index(
@@ -268,13 +269,15 @@ class AssetAttribute(models.Model):
 class Derivation(models.Model):
     """An output and one of the assets it was made from."""
 
-    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="derived_from")
-    source = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="used_by")
+    # Both directions are walked by an index that holds both ends; none is needed on a foreign key alone.
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="derived_from", db_index=False)
+    source = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="used_by", db_index=False)
     job_id = models.CharField(max_length=255, blank=True)
     node_id = models.CharField(max_length=255, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["asset", "source"], name="derivation_asset_source")]
+        indexes = [models.Index(fields=["source", "asset"], name="derivation_source")]
 
     def __str__(self) -> str:
         return f"{self.asset_id} from {self.source_id}"
@@ -355,3 +358,46 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return f"account of {self.user}"
+
+
+class UsageDelta(models.Model):
+    """A change of what an owner has, noted by the section that made it and folded into `UsageTotal` later.
+
+    Insert-only, so that uploads do not meet at a row (`services.usage`).
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    place = models.CharField(max_length=6, help_text="assets, temp or trash")
+    folder = BytewiseCharField(max_length=32, help_text="hex id, or the owner's id for home; empty in the trash")
+    group = BytewiseCharField(max_length=64, help_text="content type up to its slash; empty in the trash")
+    day = BytewiseCharField(max_length=10, help_text="of creation, in UTC; empty in the trash")
+    bytes = models.BigIntegerField()
+    count = models.IntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.bytes:+d} bytes of {self.owner_id}"
+
+
+class UsageTotal(models.Model):
+    """What an owner's files amount to along one dimension, without what waits in `UsageDelta`."""
+
+    class Dimension(models.TextChoices):
+        """What is told apart."""
+
+        PLACE = "place"
+        FOLDER = "folder"
+        GROUP = "group"
+        DAY = "day"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    dimension = models.CharField(max_length=6, choices=Dimension.choices)
+    value = BytewiseCharField(max_length=64, help_text="as in the column of UsageDelta of that name")
+    bytes = models.BigIntegerField()
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "dimension", "value"], name="usage_value")]
+        indexes = [models.Index(fields=["owner", "dimension", "-bytes"], name="usage_largest")]
+
+    def __str__(self) -> str:
+        return f"{self.dimension} {self.value} of {self.owner_id}"

@@ -60,6 +60,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
     ),
     "api/assets/": ("/api/assets/", (("GET", "", LIST), ("POST", "", MAKE))),
     "api/assets/urls": ("/api/assets/urls", (("POST", "", SIGN),)),
+    "api/assets/download": ("/api/assets/download", (("POST", "", SIGN),)),
     "api/assets/packages": ("/api/assets/packages", (("GET", "", LIST), ("DELETE", "", NOT_ALLOWED))),
     "api/assets/by-filename/<path:name>": ("/api/assets/by-filename/", (("GET", "private.txt", RECORD),)),
     "api/assets/<asset_id>": (
@@ -72,6 +73,8 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
             ("POST", "{asset}", NOT_ALLOWED),
         ),
     ),
+    "api/usage": ("/api/usage", (("GET", "", LIST), ("POST", "", NOT_ALLOWED))),
+    "api/assets/<asset_id>/lineage": ("/api/assets/", (("GET", "{asset}/lineage", RECORD),)),
     "api/assets/<asset_id>/content": ("/api/assets/", (("PUT", "{asset}/content", SIGN),)),
     "api/assets/<asset_id>/restore": ("/api/assets/", (("POST", "{asset}/restore", SIGN),)),
     "api/assets/<asset_id>/recursive": ("/api/assets/", (("GET", "{asset}/recursive", RECORD),)),

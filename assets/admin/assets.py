@@ -39,6 +39,7 @@ from storagecache.environment import Environment
 
 OWNER: Final = "owner"  # query parameter: the id of the user whose assets are listed
 _NAMED: Final = 5  # assets that a message names
+_TIMES: Final = ("created_at", "updated_at", "revision")
 _ID: Final = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _OWNER_TERM: Final = re.compile(r"\s*owner:(\S+)\s*")
 
@@ -83,7 +84,7 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
     fieldsets = (
         (None, {"fields": ("preview", "full_name", "content_type", "size_shown", "owner_link", "state", "folder")}),
         ("Bytes", {"fields": ("bucket", "full_key", "size", "sha256", "object_link", "content_changed_at")}),
-        ("Origin", {"fields": ("workflow_id", "job_id", "node_id", "created_at", "updated_at", "revision")}),
+        ("Origin", {"fields": ("workflow_id", "job_id", "node_id", "made_from", "used_by", *_TIMES)}),
         ("More", {"fields": ("is_public", "expires_at", "trashed_at", "duration", "pixels", "tags", "metadata_json")}),
     )  # fmt: skip
 

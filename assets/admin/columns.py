@@ -1,4 +1,7 @@
-"""What the list and the page of an asset show, column by column. Reads no more than the row and what it points to."""
+"""What the list and the page of an asset show, column by column.
+
+Columns of the list read no more than the row and what it points to; lineage is shown on the page only.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from django.utils.safestring import SafeString
 
 from assets.admin import display
 from assets.models import Asset
+from assets.services.lineage import made_from, used_by
 
 _METADATA_LENGTH: Final = 4000  # characters of metadata on a page
+_RELATED: Final = 20  # assets of a lineage on a page
 
 
 class AssetColumns:
@@ -84,6 +89,16 @@ class AssetColumns:
     def object_link(self, asset: Asset) -> str:
         """Name the object, and link to it (superusers only may follow)."""
         return display.object_link(asset.object) if asset.object is not None else ""
+
+    @admin.display(description="made from")
+    def made_from(self, asset: Asset) -> str:
+        """Link to the live assets it was made from."""
+        return display.asset_links(made_from(asset.pk, limit=_RELATED))
+
+    @admin.display(description="used by")
+    def used_by(self, asset: Asset) -> str:
+        """Link to the live assets that were made from it."""
+        return display.asset_links(used_by([asset.pk], limit=_RELATED))
 
     @admin.display(description="width and height")
     def pixels(self, asset: Asset) -> str:

@@ -11,9 +11,10 @@ from django.contrib.admin.models import DELETION, LogEntry
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from assets.admin.display import visible
+from assets.admin.display import asset_links, visible
 from assets.models import Asset
 from assets.services import delete_assets
+from assets.services.lineage import used_by
 from storagecache.errors import StorageError
 
 MAX_DELETED: Final = 500  # assets in one action; the form that asks stays below DATA_UPLOAD_MAX_NUMBER_FIELDS
@@ -31,6 +32,7 @@ def ask(admin: ModelAdmin[Any], request: HttpRequest, assets: list[Asset]) -> Ht
         "assets": assets,
         "names": [visible(asset.name) for asset in assets[:_NAMED]],
         "unnamed": max(0, len(assets) - _NAMED),
+        "used_by": asset_links(used_by([asset.pk for asset in assets], limit=_NAMED)),
         "checkbox": ACTION_CHECKBOX_NAME,
     }
     return TemplateResponse(request, "admin/assets/delete_confirmation.html", context)

@@ -8,10 +8,11 @@ from typing import Final
 from django.contrib.auth.models import AbstractBaseUser
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from assets.models import Asset, StoredObject
+from assets.services.lineage import Uses
 from assets.serving.disposition import INLINE_TYPES
 
 NAME_LENGTH: Final = 80  # characters of a name in a list, a title or a message
@@ -51,6 +52,12 @@ def asset_link(asset: Asset) -> SafeString:
     """Link to the page of an asset."""
     url = reverse("admin:assets_asset_change", args=[asset.pk])
     return format_html('<a href="{}">{}</a>', url, visible(asset.name) or asset.pk.hex)
+
+
+def asset_links(uses: Uses) -> SafeString:
+    """Link to the pages of several assets."""
+    links = format_html_join(", ", "{}", ((asset_link(asset),) for asset in uses.assets))
+    return format_html("{} and more", links) if uses.more else links
 
 
 def object_link(stored: StoredObject) -> SafeString:

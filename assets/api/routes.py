@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Query
 from ninja.errors import HttpError, ValidationError
 
-from assets.api import records
+from assets.api import archive, lineage, records, usage
 from assets.api.errors import UnprocessableError, error_response
 from assets.api.parsing import StrictParser, reason_of
 from assets.api.requests import Caller, caller_id, errors, json_answer, refuse_unknown
@@ -97,4 +97,7 @@ for _path, _shown in (("/assets", True), ("/assets/", False)):
         include_in_schema=_shown,
         openapi_extra=records.FORM,
     )(records.create)
+api.add_router("", archive.router)
+api.add_router("", lineage.router)
+api.add_router("", usage.router)
 api.add_router("", records.router)  # behind all others: it takes any word behind /assets/ for an id

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from assets.models import Asset, Derivation
+from assets.services import usage
 from assets.services.objects import drop_references
 from assets.services.quota import charge, refund
 
@@ -23,6 +24,7 @@ def created(asset: Asset, sources: Collection[UUID] = ()) -> None:
     links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
     if links:
         Derivation.objects.bulk_create(links)
+    usage.created(asset)
     charge(asset.owner_id, asset.size or 0)
 
 
@@ -32,18 +34,22 @@ def changed(before: Asset, after: Asset) -> None:
     Raises:
         StorageFullError: it grew, and the owner's quota does not allow it.
     """
+    usage.changed(before, after)
     charge(after.owner_id, (after.size or 0) - (before.size or 0))
 
 
 def trashed(assets: Sequence[Asset]) -> None:
-    """Note live assets of one owner that went to the trash, where they go on counting; `metadata` is not loaded."""
+    """Note live assets of one owner that went to the trash, where the quota goes on counting them; no `metadata`."""
+    usage.trashed(assets)
 
 
 def restored(assets: Sequence[Asset]) -> None:
     """Note assets of one owner that came back from the trash, as they are now; `metadata` is not loaded."""
+    usage.restored(assets)
 
 
 def removed(assets: Sequence[Asset]) -> None:
     """Note assets that went for good, live ones and trashed ones; their objects are locked."""
     drop_references(*(asset.object_id for asset in assets))
+    usage.removed(assets)
     refund(assets)

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from assets.models import Asset, StoredObject
+from assets.models import Asset, Derivation, StoredObject
 from tests.admin.conftest import HOSTILE, PNG, SVG, MakeAsset, MakeUser
 
 ClientOf = Callable[[User], Client]
@@ -171,6 +171,23 @@ def test_page_of_an_object_names_at_most_fifty_assets(
     shown = client_of(admin_user).get(address).content.decode()
     assert len(re.findall(r"/admin/assets/asset/[0-9a-f-]{36}/change/", shown)) == 50
     assert "more than these 50" in shown
+
+
+def test_lineage_is_shown_on_the_page_and_before_a_deletion(
+    client_of: ClientOf, admin_user: User, make_asset: MakeAsset
+) -> None:
+    source, made = make_asset(admin_user, "source.png"), make_asset(admin_user, HOSTILE)
+    for _ in range(21):
+        made = make_asset(admin_user, HOSTILE)
+        Derivation.objects.create(source=source, asset=made)
+    client = client_of(admin_user)
+    shown, asked = (client.get(page(source, what)).content.decode() for what in ("change", "delete"))
+    for text, count in ((shown, 20), (asked, 21)):
+        assert len(re.findall(r"/admin/assets/asset/[0-9a-f-]{36}/change/", text)) == count
+        assert HOSTILE not in text
+    assert "and more" in shown
+    assert page(source) in client.get(page(made)).content.decode()
+    assert "Made from them" not in client.get(page(made, "delete")).content.decode()
 
 
 @pytest.mark.parametrize("what", ["change", "delete", "history"])

@@ -58,6 +58,23 @@ def test_work_between_two_jobs_holds_no_connection() -> None:
     assert naps.was_connected == [False, False, False]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_worker_folds_usage_every_minute_between_two_purges(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps, folds = Naps(100), []
+
+    def fold() -> int:
+        folds.append(1)
+        if len(folds) == 2:
+            raise OSError("disk gone")
+        return 0
+
+    monkeypatch.setattr(worker, "fold", fold)
+    worker.fold_meanwhile(3600, sleep=naps)
+    assert naps.seconds == [60] * 60
+    assert len(folds) == 60
+    assert not any(naps.was_connected)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 @pytest.mark.parametrize("storage", ["filesystem", "memory"])
 def test_worker_process_ends_at_once_when_told(manage: Manage, number: signal.Signals, storage: str) -> None:

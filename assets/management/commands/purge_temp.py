@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from assets.management.command_line import argument, progress_bar, readable_errors, refuse_memory, shows_progress
 from assets.services import PurgeReport, purge
 from assets.services.purging import BATCH
+from assets.services.usage_upkeep import fold
 from storagecache import casts
 
 _LONGEST: Final = 100 * 365 * 86400  # seconds; no leftover is older, and the clock goes no further back
@@ -46,6 +47,8 @@ class Command(BaseCommand):
         refuse_memory(returncode=1)
         with readable_errors(returncode=1):
             report = _purge(options)
+            if not options["dry_run"]:
+                fold()  # for those who run no worker
         # An object that failed is tried twice in a purge, and is one failure.
         report = replace(report, failures=tuple(dict.fromkeys(report.failures)))
         self.stdout.write(json.dumps(asdict(report)) if options["json"] else _sentence(report))

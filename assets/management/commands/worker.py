@@ -1,6 +1,7 @@
-"""`manage.py worker`: the background process of the service. It purges now and then, and sleeps in between.
+"""`manage.py worker`: the background process of the service. It purges hourly, and folds usage every minute in between.
 
-Any number of workers may run: a purge is safe beside another. What a purge does lives in `assets.services.purging`.
+Any number of workers may run: a purge is safe beside another, and so is a fold. What they do lives in
+`assets.services.purging` and `assets.services.usage_upkeep`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.services import purge
+from assets.services.usage_upkeep import fold
 from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
 from storagecache.node_cache.area import drop_expired, trim
 
 FIRST_PURGE: Final = 60.0  # seconds after the start, when the service has warmed up
 PURGE_INTERVAL: Final = 3600.0  # seconds between the end of a purge and the next
+FOLD_INTERVAL: Final = 60.0  # seconds; what is not folded is added up by whoever reads
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +46,7 @@ class Command(BaseCommand):
                 signal.signal(number, _stop)
             logger.info("worker started interval=%d", PURGE_INTERVAL)
             _recover(Environment.current())
-            work(_job(Environment.current()), sleep=_sleep)
+            work(_job(Environment.current()), sleep=_pause(Environment.current()))
         except Stopped:
             logger.info("worker stopped")
 
@@ -106,6 +109,25 @@ def _drop_connection() -> None:
         connection.close()
     except Exception:
         logger.exception("connection not closed")
+
+
+def _pause(environment: Environment) -> Callable[[float], None]:
+    """Choose what passes the time between two purges: sleeping, and folding where the catalog is kept."""
+    if _has_no_catalog(environment):
+        return _sleep
+    return lambda seconds: fold_meanwhile(seconds, sleep=_sleep)
+
+
+def fold_meanwhile(seconds: float, *, sleep: Callable[[float], None]) -> None:
+    """Pass this time, and fold usage each minute of it. A failing fold is tried again."""
+    for _ in range(max(1, round(seconds / FOLD_INTERVAL))):
+        sleep(min(seconds, FOLD_INTERVAL))
+        try:
+            fold()
+        except Exception:  # whatever it is, the next fold may succeed
+            logger.exception("fold failed next_in=%d", FOLD_INTERVAL)
+        finally:
+            _drop_connection()
 
 
 def _sleep(seconds: float) -> None:

@@ -1,0 +1,151 @@
+"""Where assets came from and what was made of them: recorded with the asset, walked level by level.
+
+A walk goes through what its owner may see: assets in the trash, expired and other owners' ones end it. Each level costs
+three statements, however many assets it has, and reads a bounded number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from django.utils import timezone
+
+from assets.models import Asset, AssetQuerySet, Derivation
+from storagecache.errors import ObjectNotFoundError, StorageError
+
+MAX_NODES: Final = 500  # of one walk
+MAX_SOURCES: Final = 1000  # of one asset
+_EDGES: Final = 4000  # read at one level in one direction
+_ALL_EDGES: Final = 20_000  # read between the assets of a walk
+
+
+class SourcesError(StorageError, ValueError):
+    """These cannot be the sources of this asset."""
+
+    status = 422
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Assets with their objects, nearest first, and who came from whom: (source, target). Truncated: there are more."""
+
+    nodes: tuple[Asset, ...]
+    edges: tuple[tuple[UUID, UUID], ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Live assets that were made from others, without their objects, by id; `more`: there are others."""
+
+    assets: tuple[Asset, ...]
+    more: bool
+
+
+def check_sources(owner_id: int, source_ids: Collection[UUID]) -> None:
+    """Refuse sources that `record_sources` would refuse, before bytes arrive; costs one SELECT, none without sources.
+
+    Raises:
+        ObjectNotFoundError, SourcesError: see `record_sources`.
+    """
+    if source_ids:
+        _must_be_few(source_ids)
+        _must_be_there(source_ids, _live(owner_id).filter(pk__in=source_ids).values_list("pk", flat=True))
+
+
+def record_sources(
+    asset_id: UUID, source_ids: Collection[UUID], *, owner_id: int, job_id: str = "", node_id: str = ""
+) -> None:
+    """Note inside a section what an asset was made from; costs two statements. What is noted already stays as it is.
+
+    The sources are locked in the order of their ids, so that none of them goes away before the section ends.
+
+    Raises:
+        ObjectNotFoundError: a source is absent, in the trash, expired or another owner's; the text names it.
+        SourcesError: too many, or the asset itself.
+    """
+    if not source_ids:
+        return
+    _must_be_few(source_ids)
+    if asset_id in source_ids:
+        raise SourcesError("sources: an asset is not made from itself.")
+    locked = _live(owner_id).filter(pk__in=source_ids).order_by("pk").select_for_update(no_key=True)
+    _must_be_there(source_ids, locked.values_list("pk", flat=True))
+    links = [Derivation(asset_id=asset_id, source_id=i, job_id=job_id, node_id=node_id) for i in set(source_ids)]
+    Derivation.objects.bulk_create(links, ignore_conflicts=True)
+
+
+def trace(start: Asset, *, depth: int) -> Lineage:
+    """Walk from an asset to what it was made from, and to what was made of it, `depth` steps each way.
+
+    Costs three statements for each step that finds something, and one at the end.
+    """
+    nodes, cut = {start.pk: start}, False
+    up = down = {start.pk}
+    for _ in range(depth):
+        sources, outputs = _beyond(up, "asset_id", "source_id"), _beyond(down, "source_id", "asset_id")
+        found = _find(start.owner_id, (sources | outputs) - nodes.keys(), limit=MAX_NODES - len(nodes) + 1)
+        cut = cut or max(len(sources), len(outputs)) >= _EDGES or len(nodes) + len(found) > MAX_NODES
+        fresh = {asset.pk: asset for asset in found[: MAX_NODES - len(nodes)]}
+        nodes |= fresh
+        up, down = sources & fresh.keys(), outputs & fresh.keys()
+        if not fresh:
+            break
+    return Lineage(tuple(nodes.values()), _edges(nodes.keys()), cut)
+
+
+def used_by(asset_ids: Collection[UUID], *, limit: int) -> Uses:
+    """Give live assets that were made from any of these, which are not among them themselves; costs two statements.
+
+    It informs: nothing keeps a source from being deleted.
+    """
+    outputs = _beyond(set(asset_ids), "source_id", "asset_id") - set(asset_ids)
+    found = list(_alive().filter(pk__in=outputs).order_by("pk")[: limit + 1]) if outputs else []
+    return Uses(tuple(found[:limit]), len(found) > limit or len(outputs) >= _EDGES)
+
+
+def made_from(asset_id: UUID, *, limit: int) -> Uses:
+    """Give live assets that this one was made from; costs one statement."""
+    found = list(_alive().filter(used_by__asset_id=asset_id).order_by("pk")[: limit + 1])
+    return Uses(tuple(found[:limit]), len(found) > limit)
+
+
+def _beyond(ids: Collection[UUID], near: str, far: str) -> set[UUID]:
+    """Give what lies one step away; of very many some, in the order of an index that holds both ends."""
+    if not ids:
+        return set()
+    return set(Derivation.objects.filter(**{f"{near}__in": ids}).values_list(far, flat=True)[:_EDGES])
+
+
+def _find(owner_id: int, ids: Collection[UUID], limit: int) -> list[Asset]:
+    if not ids:
+        return []
+    return list(_live(owner_id).filter(pk__in=ids).select_related("object").order_by("pk")[:limit])
+
+
+def _edges(ids: Collection[UUID]) -> tuple[tuple[UUID, UUID], ...]:
+    """Give every edge between these assets. Only targets are asked for: what has many outputs would cost them all."""
+    links = Derivation.objects.filter(asset_id__in=ids).values_list("source_id", "asset_id")[:_ALL_EDGES]
+    return tuple(sorted((source, target) for source, target in links if source in ids))
+
+
+def _live(owner_id: int) -> AssetQuerySet:
+    return _alive().filter(owner_id=owner_id)
+
+
+def _alive() -> AssetQuerySet:
+    return Asset.objects.alive(timezone.now())
+
+
+def _must_be_few(source_ids: Collection[UUID]) -> None:
+    if len(source_ids) > MAX_SOURCES:
+        raise SourcesError(f"sources: {len(source_ids)} are more than {MAX_SOURCES}.")
+
+
+def _must_be_there(source_ids: Collection[UUID], found: Iterable[UUID]) -> None:
+    missing = sorted(set(source_ids) - set(found))
+    if missing:
+        raise ObjectNotFoundError(f"sources: there is no asset {missing[0].hex}.")
