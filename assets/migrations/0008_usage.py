@@ -37,7 +37,7 @@ def count_what_is_there(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('assets', '0006_lineage'),
+        ('assets', '0007_lineage'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('assets', '0005_job'),
-        ('assets', '0005_records'),
+        ('assets', '0006_job'),
     ]
 
     operations = [
