@@ -19,6 +19,7 @@ from assets.services.sections import catalog_errors, release_connection
 from storagecache.errors import ObjectNotFoundError
 
 MAX_ENTRIES: Final = 100_000  # files and folders of one archive: its directory, 1 KB for each, is written at the end
+ID_BYTES: Final = 16
 _FOLDERS: Final = 1000  # whose content one statement reads
 
 
@@ -33,6 +34,12 @@ class Folder:
     name: str
     folders: list[UUID] = field(default_factory=list)
     files: bytearray = field(default_factory=bytearray)
+
+    def sort(self) -> None:
+        """Put all in the order of their creation; the database need not, which might choose to read all it has."""
+        self.folders.sort()
+        starts = range(0, len(self.files), ID_BYTES)
+        self.files = bytearray(b"".join(sorted(bytes(self.files[start : start + ID_BYTES]) for start in starts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,8 @@ def _fill(owner_id: int, folders: dict[UUID, Folder], chosen: set[UUID]) -> set[
             if pk not in folders:
                 folders[pk] = Folder(name)
                 level.append(pk)
+        for pk in opened:
+            folders[pk].sort()
         if entries > MAX_ENTRIES:
             raise ArchiveError(f"asset_ids: more than {MAX_ENTRIES} files and folders; choose fewer.")
     return nested

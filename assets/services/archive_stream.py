@@ -19,7 +19,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from django.utils import timezone
 
 from assets.models import Asset
-from assets.services.archive import Archive, Folder
+from assets.services.archive import ID_BYTES, Archive, Folder
 from assets.services.archive_names import PATH_BYTES, Names
 from assets.services.reading import open_object
 from assets.services.sections import catalog_errors, release_connection
@@ -31,7 +31,6 @@ ERRORS_NAME: Final = "_errors.txt"
 BLOCK: Final = 256 << 10  # bytes
 _PAGE: Final = 500  # files whose rows are held at a time
 _PATIENCE: Final = 10  # objects in a row that do not open before the bucket is taken for down
-_ID: Final = 16  # bytes
 _MODES: Final = {True: 0o40755 << 16 | 0x10, False: 0o100644 << 16}  # folder or file, for unpackers on Unix; DOS's bit
 
 Blocks = Generator[bytes, None, None]
@@ -141,8 +140,8 @@ class ArchiveStream:
         """Give each folder (None) before its files, depth first."""
         for place, folder in self._places():
             yield place, None
-            for start in range(0, len(folder.files), _ID):
-                yield place, UUID(bytes=bytes(folder.files[start : start + _ID]))
+            for start in range(0, len(folder.files), ID_BYTES):
+                yield place, UUID(bytes=bytes(folder.files[start : start + ID_BYTES]))
 
     def _places(self) -> Iterator[tuple[_Place, Folder]]:
         """Name folders, each before the files beside it; one whose path is too long for systems moves to the top."""
