@@ -115,7 +115,7 @@ def _fill(owner_id: int, folders: dict[UUID, Folder], chosen: set[UUID]) -> set[
 def _content(owner_id: int, folders: list[UUID], limit: int) -> Iterator[tuple[UUID, UUID, bool, str]]:
     """Yield the entries of folders: id, folder, whether it is a folder, and then its name."""
     name = Case(When(is_folder=True, then=F("name")), default=Value(""))
-    rows = _live(owner_id).filter(parent_id__in=folders).annotate(shown=name)
+    rows = _live(owner_id).filter(parent_id__in=folders).annotate(shown=name).order_by("pk")  # as they were made
     yield from rows.values_list("pk", "parent_id", "is_folder", "shown")[:limit].iterator(chunk_size=2000)
 
 

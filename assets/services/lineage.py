@@ -136,7 +136,10 @@ def _find(owner_id: int, ids: Collection[UUID], limit: int) -> list[Asset]:
 
 
 def _edges(ids: Collection[UUID]) -> tuple[tuple[UUID, UUID], ...]:
-    """Give every edge between these assets, in no order. Only targets are asked for: what has many outputs would cost them all."""
+    """Give every edge between these assets, in no order.
+
+    Only targets are asked for: what has many outputs would cost them all.
+    """
     links = Derivation.objects.filter(asset_id__in=ids).values_list("source_id", "asset_id")[:_ALL_EDGES]
     return tuple(link for link in links if link[0] in ids)
 
