@@ -18,11 +18,13 @@ from django.core.files.storage import storages
 
 from assets.models import Asset, StoredObject
 from assets.services.objects import Placed, bucket_of
+from assets.services.previews import shows_picture
 from assets.serving.plan import ServedObject, response_overrides
 from assets.signing import Keyring, keyring, sign, window
 from storagecache.capabilities import UrlSigner
 from storagecache.environment import SIGNED_URL_LIFE, SIGNED_URL_WINDOW, Environment
 
+THUMBNAIL_SIZE: Final = 256  # pixels, of the URL in lists
 _ALIASES: Final = ("assets", "temp")
 
 
@@ -74,6 +76,18 @@ class Links:
         url = self.presigned(stored, _served(asset, stored), end=end, download=download)
         return url or self._own(asset, stored.pk.hex, end, download)
 
+    def thumbnail(self, asset: Asset) -> str | None:
+        """Give the absolute URL of an asset's small picture, likewise; None when there is none and none can be made."""
+        stored, end = asset.object, self.end(asset.expires_at)
+        if stored is None or not shows_picture(stored) or end <= self.now:
+            return None
+        address = f"{self.base_url}/api/assets/{asset.pk.hex}/thumbnail?size={THUMBNAIL_SIZE}"
+        if asset.is_public:
+            return address
+        bucket, key = thumbnail_key(asset, THUMBNAIL_SIZE)
+        query = sign(self.keys, bucket=bucket, key=key, object_id=stored.pk.hex, expires_at=end)
+        return f"{address}&{query}"
+
     def presigned(self, placed: Placed, served: ServedObject, *, end: int, download: bool = False) -> str | None:
         """Give the URL by which the bucket itself answers until `end`, if it can."""
         signer = self.signers.get((placed.storage, placed.bucket))
@@ -110,6 +124,11 @@ class Links:
         """Tell whether NODETOOL_STORAGE_PUBLIC_URL, whose links never end, may name the object."""
         is_forever = asset.is_public and asset.expires_at is None
         return is_forever and self.public_url is not None and stored.bucket == self.asset_bucket
+
+
+def thumbnail_key(asset: Asset, size: int) -> tuple[str, str]:
+    """Give the bucket and key under which the link of a small picture is signed: no bucket of objects has this name."""
+    return "thumbnail", f"{asset.pk.hex}/{size}"
 
 
 def cache_control(life_left: float) -> str:

@@ -95,6 +95,14 @@ class StoredObject(models.Model):
         READY = "ready"  # the bytes are whole
         DELETING = "deleting"  # the bytes may be gone
 
+    class Preview(models.TextChoices):
+        """Whether the bytes have been looked into."""
+
+        UNASKED = ""  # not media, or nobody asked yet
+        WANTED = "wanted"  # a worker will
+        MADE = "made"  # done: what there is to know is in this row, pictures are its renditions
+        NONE = "none"  # tried: there is nothing to see
+
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     storage = models.CharField(max_length=16, help_text="storage alias: assets or temp")
     bucket = BytewiseCharField(max_length=255, help_text="S3 bucket or folder name, as recorded when written")
@@ -112,6 +120,17 @@ class StoredObject(models.Model):
     upload_id = models.CharField(max_length=1024, blank=True, help_text="multipart upload that writes it (S3)")
     created_at = models.DateTimeField()
 
+    # What a look into the bytes found (`services.previews`). On the object and not in a row of its own: an upload
+    # asks for the look without another statement, and lists know of it without another join.
+    preview = models.CharField(max_length=8, choices=Preview.choices, default=Preview.UNASKED, blank=True)
+    preview_tries = models.PositiveSmallIntegerField(default=0, help_text="looks that did not end")
+    preview_at = models.DateTimeField(null=True, help_text="while wanted: nobody takes it before")
+    preview_note = models.CharField(max_length=100, blank=True, help_text="why there is none")
+    color = models.CharField(max_length=7, blank=True, help_text="average, #rrggbb; empty: no picture is made")
+    duration = models.FloatField(null=True, help_text="seconds")
+    width = models.PositiveIntegerField(null=True, help_text="pixels, as people see it")
+    height = models.PositiveIntegerField(null=True, help_text="pixels")
+
     objects = StoredObjectQuerySet.as_manager()
 
     class Meta:
@@ -124,6 +143,7 @@ class StoredObject(models.Model):
             models.Index(fields=["referenced_at", "id"], condition=Q(state="ready"), name="object_referenced"),
             models.Index(fields=["id"], condition=Q(state="pending"), name="object_pending"),
             models.Index(fields=["id"], condition=Q(state="deleting"), name="object_deleting"),
+            models.Index(fields=["id"], condition=Q(preview="wanted"), name="object_preview_wanted"),
         ]
 
     def __str__(self) -> str:
@@ -133,6 +153,28 @@ class StoredObject(models.Model):
     def etag(self) -> str:
         """The strong ETag of the bytes (RFC 9110 8.8.3)."""
         return f'"{self.sha256}"'
+
+
+class Rendition(models.Model):
+    """A small picture made from an object, which can be made again. It goes when its source does."""
+
+    class Kind(models.TextChoices):
+        """What the picture is of its source."""
+
+        THUMBNAIL = "thumbnail"  # the picture itself
+        POSTER = "poster"  # a frame of a film, or the cover of a sound
+
+    source = models.ForeignKey(StoredObject, on_delete=models.CASCADE, related_name="renditions", db_index=False)
+    kind = models.CharField(max_length=9, choices=Kind.choices)
+    size = models.PositiveSmallIntegerField(help_text="pixels of the longer side, at most")
+    # Protects: this is the reference that keeps the picture's object.
+    object = models.ForeignKey(StoredObject, on_delete=models.PROTECT, related_name="shows")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "kind", "size"], name="rendition_source_kind_size")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.size} of {self.source_id}"
 
 
 class AssetQuerySet(models.QuerySet["Asset"]):

@@ -3,6 +3,7 @@ is not listed here fails, until somebody has decided who may use it."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,12 @@ from django.contrib.auth.models import Group
 from django.http import HttpResponseBase
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from PIL import Image
 
 from assets.ids import new_id
+from assets.models import Asset
 from assets.services.jobs import open_job
-from tests.roles import ROLES, SECRET, Everybody
+from tests.roles import ROLES, SECRET, Everybody, stored
 
 Row = tuple[int, ...]  # a status for each of ROLES
 
@@ -30,6 +33,7 @@ SIGN: Row = (401, 200, 404, 404, 200, 404, 401, 401, 200, 401, 403, 403)
 MAKE: Row = (401, 200, 200, 200, 200, 200, 401, 401, 200, 401, 403, 403)
 OPEN: Row = (200,) * 12
 NOT_ALLOWED: Row = (405,) * 12
+NO_PICTURE: Row = (404, 404, 404, 404, 404, 404, 401, 401, 404, 404, 404, 404)
 
 # (method, path behind the address's beginning, expected): asked in this order on one catalog
 OBJECT: tuple[tuple[str, str, Row], ...] = (
@@ -59,6 +63,16 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
         (("GET", "", LIST), ("GET", "?page_size=1", LIST), ("PUT", "", NOT_ALLOWED), ("POST", "", MAKE)),
     ),
     "api/assets/": ("/api/assets/", (("GET", "", LIST), ("POST", "", MAKE))),
+    "api/assets/<asset_id>/thumbnail": (
+        "/api/assets/",
+        (
+            ("GET", "{picture}/thumbnail", READ),
+            ("HEAD", "{picture}/thumbnail?size=128", READ),
+            ("GET", "{asset}/thumbnail", NO_PICTURE),
+            ("GET", "{picture}/thumbnail?size=100", (422,) * 12),
+            ("PUT", "{picture}/thumbnail", NOT_ALLOWED),
+        ),
+    ),
     "api/assets/urls": ("/api/assets/urls", (("POST", "", SIGN),)),
     "api/assets/download": ("/api/assets/download", (("POST", "", SIGN),)),
     "api/assets/packages": ("/api/assets/packages", (("GET", "", LIST), ("DELETE", "", NOT_ALLOWED))),
@@ -142,6 +156,14 @@ def ask(client: Client, method: str, path: str, people: Everybody) -> HttpRespon
     return client.generic(method, path, **body)
 
 
+def private_picture(people: Everybody) -> Asset:
+    """Give the owner's picture, stored at the first call."""
+    there = Asset.objects.filter(key="picture.png").first()
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+    return there or stored(people.owner, "picture.png", data.getvalue(), content_type="image/png")
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("route", ROUTES)
 def test_route_answers_each_role_as_decided(everybody: Everybody, route: str, role: str) -> None:
@@ -149,6 +171,8 @@ def test_route_answers_each_role_as_decided(everybody: Everybody, route: str, ro
     start, requests = ROUTES[route]
     ids = {"asset": everybody.asset.pk.hex, "public": everybody.public.pk.hex}
     for method, rest, expected in requests:
+        if "{picture}" in rest:
+            ids["picture"] = private_picture(everybody).pk.hex
         answer = ask(client, method, start + rest.format(**ids), everybody)
         assert (method, rest, answer.status_code) == (method, rest, expected[column])
         if expected[column] != 200 or role in STRANGERS:

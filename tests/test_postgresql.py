@@ -20,6 +20,7 @@ SUITES = (
     "tests/integrity",
     "tests/workflows/test_jobs.py",
     "tests/context",
+    "tests/media/test_previews.py",
 )
 SECONDS = 600
 

@@ -17,6 +17,7 @@ from assets.api.errors import UnprocessableError, error_response
 from assets.api.parsing import StrictParser, reason_of
 from assets.api.requests import Caller, caller_id, errors, json_answer, refuse_unknown
 from assets.api.schemas import AssetPage, ListQuery, UrlsIn, UrlsOut, asset_out
+from assets.api.thumbnails import router as thumbnails
 from assets.links import Links, current_links
 from assets.services.listing import CursorError, Filters, find_assets, list_assets
 from storagecache.errors import ObjectNotFoundError
@@ -66,6 +67,9 @@ def sign_urls(request: HttpRequest, body: UrlsIn) -> HttpResponse:
     links = Links.at(time.time(), life=body.expires_in)
     urls = ((asset.pk.hex, links.url(asset)) for asset in assets)
     return json_answer(UrlsOut(urls={asset_id: url for asset_id, url in urls if url}))
+
+
+api.add_router("", thumbnails)
 
 
 @api.exception_handler(ValidationError)

@@ -36,7 +36,7 @@ class AssetOut(BaseModel):
     metadata: dict[str, JsonValue] | None = None
     created_at: datetime
     get_url: str | None = Field(default=None, description="absolute; signed unless the asset is public")
-    thumb_url: str | None = None
+    thumb_url: str | None = Field(default=None, description="absolute, likewise; only where there is a picture")
     duration: float | None = Field(default=None, description="seconds")
     bucket: str | None = None
     key: str | None = Field(default=None, description="address under /storage/<bucket>/")
@@ -108,6 +108,7 @@ def asset_out(asset: Asset, links: Links) -> AssetOut:
         metadata=cast("dict[str, Any]", asset.metadata),
         created_at=asset.created_at,
         get_url=links.url(asset),
+        thumb_url=links.thumbnail(asset),
         duration=asset.duration,
         bucket=asset.bucket if stored else None,
         key=asset.key,

@@ -132,8 +132,10 @@ class ObjectCollectedError(BackendUnavailableError):
     """The object that was to be shared is being collected: store the bytes anew."""
 
 
-def store_object(staged: StagedFile, alias: str) -> StoredObject:
+def store_object(staged: StagedFile, alias: str, *, preview: str = "") -> StoredObject:
     """Put staged bytes into a bucket as a new pending object; costs one INSERT and one save.
+
+    `preview` says whether it is to be looked into once it is ready (see `services.previews`).
 
     Raises:
         StorageFullError, BackendUnavailableError: purge removes what may be left.
@@ -144,7 +146,7 @@ def store_object(staged: StagedFile, alias: str) -> StoredObject:
     now = timezone.now()
     stored = StoredObject(
         id=object_id, storage=alias, bucket=bucket_of(storage), key=key, size=staged.size, sha256=staged.sha256,
-        content_type=staged.content_type, state_changed_at=now, referenced_at=now, created_at=now,
+        content_type=staged.content_type, state_changed_at=now, referenced_at=now, created_at=now, preview=preview,
     )  # fmt: skip
     with write_section():
         stored.save(force_insert=True)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from django.core.files.storage import storages
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
-from assets.models import Asset, StoredObject
+from assets.models import Asset, Rendition, StoredObject
 from assets.services import changes
 from assets.services.objects import lock_objects, storage_of
 from assets.services.sections import catalog_errors, release_connection, write_section
@@ -101,7 +101,9 @@ def _count(limits: _Limits) -> PurgeReport:
     """Count what a purge would take now, and change nothing."""
     expired = _expired(limits)
     ended = StoredObject.objects.filter(assets__in=expired.filter(bucket=Asset.Bucket.TEMP))
-    sums = [query.aggregate(n=Count("pk"), b=Sum("size")) for query in (ended, _leftovers(limits))]
+    leftovers = _leftovers(limits)
+    queries = (ended, leftovers, _pictures_of(ended), _pictures_of(leftovers))
+    sums = [query.aggregate(n=Count("pk"), b=Sum("size")) for query in queries]
     count = sum(found["n"] for found in sums)
     return PurgeReport(
         objects=count if limits.limit is None else min(count, limits.limit),
@@ -161,6 +163,12 @@ def _due(limits: _Limits) -> QuerySet[StoredObject]:
 def _leftovers(limits: _Limits) -> QuerySet[StoredObject]:
     ids = [query.order_by().values("pk") for query in (_abandoned(limits), _unreferenced(limits), _due(limits))]
     return StoredObject.objects.filter(Q(pk__in=ids[0]) | Q(pk__in=ids[1]) | Q(pk__in=ids[2]))
+
+
+def _pictures_of(sources: QuerySet[StoredObject]) -> QuerySet[StoredObject]:
+    """Give the small pictures that go with their sources."""
+    made = Rendition.objects.filter(source__in=sources.order_by().values("pk"))
+    return StoredObject.objects.filter(pk__in=made.values("object"), state=State.READY)
 
 
 # --- marking ----------------------------------------------------------------------------------
@@ -228,7 +236,18 @@ def _candidates(rows: QuerySet[StoredObject], limits: _Limits) -> Iterator[list[
 
 
 def _mark_objects(still: QuerySet[StoredObject], ids: list[UUID], limits: _Limits) -> int:
-    return still.filter(pk__in=ids).update(state=State.DELETING, state_changed_at=limits.now, deleted_at=None)
+    """Mark those of the locked objects that may still go, and with them the small pictures that were made of them.
+
+    The pictures wait for no grace time of their own: nobody could be given one since their source had no reference.
+    """
+    fields: dict[str, Any] = {"state": State.DELETING, "state_changed_at": limits.now, "deleted_at": None}
+    marked = still.filter(pk__in=ids).update(**fields)
+    renditions = Rendition.objects.filter(source__in=ids, source__state=State.DELETING)
+    pictures = list(renditions.values_list("object_id", flat=True)) if marked else []
+    if pictures:
+        Rendition.objects.filter(object__in=pictures).delete()
+        StoredObject.objects.filter(pk__in=pictures, state=State.READY).unreferenced().update(**fields)
+    return marked
 
 
 def _locked(rows: QuerySet[Row]) -> QuerySet[Row]:

@@ -32,6 +32,7 @@ from assets.services.objects import (
     store_object,
     take_reference,
 )
+from assets.services.previews import announce, measured, preview_for
 from assets.services.quota import refuse_if_full
 from assets.services.sections import release_connection, write_section
 from assets.staging import Expected, Source, StagedFile, stage_stream
@@ -240,7 +241,7 @@ def _store(staged: StagedFile, target: _Target) -> Stored:
         except ObjectCollectedError:
             logger.info("twin went away object=%s", twin)
     refuse_if_full(target.owner_id, target.bucket, target.key, staged.size)
-    stored = store_object(staged, target.bucket)
+    stored = store_object(staged, target.bucket, preview=preview_for(staged.content_type))
     try:
         return _commit(staged, target, stored, make_ready)
     except UploadGivenUpError:
@@ -257,6 +258,8 @@ def _commit(staged: StagedFile, target: _Target, stored: StoredObject, take: Cal
         except IntegrityError:
             continue  # another writer was faster: look again at what is there now
         release_connection()
+        for name, value in announce(stored).items():
+            setattr(result.asset, name, value)
         return result
     raise BackendUnavailableError("Others keep writing at this address. Try again.")
 
@@ -310,9 +313,7 @@ def _replace(
         "updated_at": now,
         "expires_at": expires_at or asset.expires_at,
         "revision": asset.revision + 1,
-        "duration": None,
-        "width": None,
-        "height": None,
+        **(dict.fromkeys(("duration", "width", "height")) | measured(stored)),
         **more,
     }
     Asset.objects.filter(pk=asset.pk).update(**fields)
@@ -324,11 +325,12 @@ def _replace(
 def _insert(staged: StagedFile, target: _Target, stored: StoredObject) -> Asset:
     asset_id, now = new_id(), timezone.now()  # made under the lock: no asset appears behind an open cursor
     details = target.details
+    copied = {name: getattr(details, name) for name in _COPIED} | measured(stored)  # what was measured wins
     asset = Asset(
         id=asset_id, owner_id=target.owner_id, bucket=target.bucket, key=target.key or _default_key(asset_id, staged),
         object=stored, name_folded=fold_name(details.name), content_type=staged.content_type, size=staged.size,
         tags=list(details.tags), created_at=now, updated_at=now, content_changed_at=now,
-        **{name: getattr(details, name) for name in _COPIED},
+        **copied,
     )  # fmt: skip
     asset.save(force_insert=True)
     return asset

@@ -43,7 +43,7 @@ def test_deletion_of_one_asks_first_and_keeps_the_object_for_purge(
     assert said(answer) == [f"Deleted “{HOSTILE}”."]
     assert "<img src=x" not in answer.content.decode()
     assert not Asset.objects.exists()
-    assert StoredObject.objects.get().state == "ready"
+    assert StoredObject.objects.get(pk=asset.object_id).state == "ready"
     assert LogEntry.objects.get().action_flag == DELETION
     assert client.post(address(asset), {"post": "yes"}).status_code == 404
 

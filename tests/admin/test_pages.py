@@ -199,7 +199,7 @@ def test_page_of_no_asset_is_not_found(what: str, text: str, client_of: ClientOf
 def test_pages_cannot_be_changed(client_of: ClientOf, admin_user: User, make_asset: MakeAsset) -> None:
     asset = make_asset(admin_user)
     assert client_of(admin_user).post(page(asset), {"name": "other"}).status_code == 403
-    stored = StoredObject.objects.get()
+    stored = StoredObject.objects.get(assets=asset)
     address = reverse("admin:assets_storedobject_change", args=[stored.pk])
     client = client_of(admin_user)
     assert client.post(address, {"key": "other"}).status_code == 403

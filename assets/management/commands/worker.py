@@ -1,7 +1,8 @@
-"""`manage.py worker`: the background process of the service. It purges hourly, and folds usage every minute in between.
+"""`manage.py worker`: the background process of the service: it purges hourly, folds usage every minute in between,
+and looks into new media.
 
-Any number of workers may run: a purge is safe beside another, and so is a fold. What they do lives in
-`assets.services.purging` and `assets.services.usage_upkeep`.
+Any number of workers may run: a purge is safe beside another, so is a fold, and a look is claimed by one. What they do
+lives in `assets.services.purging`, `assets.services.usage_upkeep` and `assets.services.previews`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.services import purge
+from assets.services.previews import work_forever
 from assets.services.usage_upkeep import fold
 from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
@@ -37,7 +39,7 @@ class Stopped(BaseException):
 class Command(BaseCommand):
     """Run background work until SIGTERM or SIGINT."""
 
-    help = "Runs the background work of the service (an hourly purge) until it is told to stop."
+    help = "Runs the background work of the service (an hourly purge, thumbnails) until it is told to stop."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Work until a signal comes; a purge in progress is cut, and the next one goes on from there."""
@@ -45,8 +47,12 @@ class Command(BaseCommand):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
             logger.info("worker started interval=%d", PURGE_INTERVAL)
-            _recover(Environment.current())
-            work(_job(Environment.current()), sleep=_pause(Environment.current()))
+            environment = Environment.current()
+            _recover(environment)
+            if not _has_no_catalog(environment):
+                # Beside the purge, which may take long. It dies with the process; whatever it was at is done again.
+                threading.Thread(target=work_forever, name="previews", daemon=True).start()
+            work(_job(environment), sleep=_pause(environment))
         except Stopped:
             logger.info("worker stopped")
 

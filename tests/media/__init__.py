@@ -1,0 +1,1 @@
+"""Tests of looks into media: the decoders, their bounds, the queue and the pictures."""
