@@ -9,19 +9,18 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from django.core.exceptions import BadRequest, SuspiciousOperation, TooManyFilesSent
+from django.core.exceptions import RequestDataTooBig
 from django.core.files.storage import storages
-from django.http import HttpRequest, UnreadablePostError
-from django.http.multipartparser import MultiPartParserError
+from django.http import HttpRequest
 
 from assets.api.errors import BadRequestError, LengthRequiredError
-from assets.api.requests import Caller, too_much_json
+from assets.api.requests import Caller
 from assets.services import release_connection
 from assets.serving.uploads import RequestBody, announced_length
 from assets.staging import BLOCK
 from assets.upload_handler import StagedUpload, StagingUploadHandler
 from storagecache.environment import Environment
-from storagecache.errors import DigestMismatchError, ObjectTooLargeError, StorageError
+from storagecache.errors import DigestMismatchError, ObjectTooLargeError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -84,8 +83,10 @@ class AssetForm:
 def read_form(request: HttpRequest) -> AssetForm:
     """Read the form of a request that `UploadingCaller` let in.
 
+    What Django refuses, and what makes it break off, is put into words by `assets.api.errors`.
+
     Raises:
-        BadRequestError: no form, or a malformed one.
+        BadRequestError: two files.
         LengthRequiredError: nobody can tell whether it is whole.
         DigestMismatchError: it was cut on its way.
         ObjectTooLargeError, StorageFullError, SlowBodyError, BackendUnavailableError: the file could not be taken.
@@ -96,7 +97,7 @@ def read_form(request: HttpRequest) -> AssetForm:
     if incoming.length > Environment.current().max_upload_bytes + _BESIDE_FILE:
         raise ObjectTooLargeError(f"The form has more than {Environment.current().max_upload_bytes} bytes.")
     release_connection()
-    _parse(request)
+    _ = request.POST  # the CSRF check may have read it, then it is there
     if incoming.body.left and request.content_type in _FORMS:
         raise DigestMismatchError(f"The form ended {incoming.body.left} bytes early.")
     for refused in incoming.handler.refused:
@@ -110,29 +111,13 @@ def close_form(request: HttpRequest) -> None:
     incoming.handler.close()
 
 
-def _parse(request: HttpRequest) -> None:
-    """Let Django parse, and name what it refuses."""
-    try:
-        _ = request.POST  # the CSRF check may have read it, then it is there
-    except UnreadablePostError as error:
-        if isinstance(error.__cause__, StorageError):
-            raise error.__cause__ from error
-        raise BadRequestError("The form could not be read to its end.") from error
-    except (MultiPartParserError, TooManyFilesSent, BadRequest) as error:
-        raise BadRequestError(
-            "The form is malformed: send multipart/form-data with the parts file and json."
-        ) from error
-    except SuspiciousOperation as error:  # RequestDataTooBig, TooManyFieldsSent
-        raise too_much_json() from error
-
-
 def _json_of(request: HttpRequest) -> str | bytes | None:
     """Give the field `json`; browsers send a Blob as a file."""
     sent = request.FILES.get("json")
     if sent is None:
         return request.POST.get("json")
     if (sent.size or 0) > _JSON_FILE:
-        raise too_much_json()
+        raise RequestDataTooBig
     sent.seek(0)  # it was written through the same descriptor
     return cast("bytes", sent.read())
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from ninja import Schema
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
-from assets.api.requests import MAX_METADATA
 from assets.api.schemas import AssetId, AssetOut, Text
 from assets.content_types import clean_content_type
 from assets.services.folders import FOLDER
@@ -25,22 +24,16 @@ _NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x
 
 def _worded(text: str) -> str:
     if any(unicodedata.category(letter) == "Cc" for letter in text):
-        raise ValueError("control characters are not allowed")
+        raise PydanticCustomError("controls", "control characters are not allowed")
     if not text.strip():
-        raise ValueError("must not be empty")
+        raise PydanticCustomError("empty", "must not be empty")
     return text
 
 
 def _typed(text: str) -> str:
     if text != FOLDER and not clean_content_type(text):
-        raise ValueError("must be 'folder' or a type such as image/png")
+        raise PydanticCustomError("type", "must be 'folder' or a type such as image/png")
     return text
-
-
-def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA:
-        raise ValueError(f"must have at most {MAX_METADATA} bytes of JSON")
-    return metadata
 
 
 Worded = Annotated[str, AfterValidator(_worded), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
@@ -48,7 +41,7 @@ Name = Annotated[Worded, Field(min_length=1, max_length=MAX_NAME)]
 Tag = Annotated[Worded, Field(min_length=1, max_length=255)]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 ContentType = Annotated[str, AfterValidator(_typed), Field(max_length=255)]
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
+Metadata = dict[str, JsonValue]  # `assets.services.metadata` judges it
 
 
 class AssetCreate(BaseModel):

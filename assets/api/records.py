@@ -31,7 +31,6 @@ from assets.api.requests import (
     caller_id,
     errors,
     json_answer,
-    read_body,
     read_json,
     record_check,
     record_etag,
@@ -122,7 +121,7 @@ def get_asset(request: HttpRequest, asset_id: str) -> HttpResponse:
 
 @router.put(
     "/assets/{asset_id}",
-    response={200: AssetOut, **errors(404, 409, 412, 413, 507)},
+    response={200: AssetOut, **errors(404, 408, 409, 412, 413, 507)},
     summary="Change an asset",
     operation_id="change_asset",
     openapi_extra=_CHANGE,
@@ -132,7 +131,7 @@ def change_asset(request: HttpRequest, asset_id: str) -> HttpResponse:
     refuse_unknown(request)
     caller = caller_id(request)
     _refuse_home(caller, asset_id)
-    body = read_body(request, AssetChange)
+    body = read_json(request.body, AssetChange)
     tags = None if body.tags is None else tuple(dict.fromkeys(body.tags))
     fields = body.model_dump(exclude={"tags"})
     return _record(change_record(caller, asset_id, RecordChange(tags=tags, **fields), check=record_check(request)))

@@ -1,17 +1,10 @@
-"""What every route of the API does with a request and an answer: who asks, which parameters are known, JSON in and out.
-
-The JSON that comes in is read strictly: what two readers could understand differently is refused, and named.
-"""
+"""What every route of the API does with a request and an answer: who asks, known parameters, JSON in and out."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from ninja.errors import ValidationError
 from ninja.security.base import AuthBase
@@ -19,16 +12,15 @@ from pydantic import BaseModel
 from pydantic import ValidationError as ModelError
 
 from assets.access import reader_id, writer
-from assets.api.errors import AuthenticationRequiredError, BadRequestError, UnprocessableError
+from assets.api.errors import AuthenticationRequiredError, UnprocessableError
 from assets.api.schemas import ErrorOut
 from assets.models import Asset
+from assets.services.metadata import parse_json
 from assets.serving.conditions import matches_strongly
-from storagecache.errors import ObjectTooLargeError, PreconditionFailedError
+from storagecache.errors import PreconditionFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
-MAX_DEPTH: Final = 64  # levels of a JSON text
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_LARGEST: Final = 1 << 64  # of a whole number, either way
 _SHOWN: Final = 64  # characters of what a client sent
 
 
@@ -102,96 +94,15 @@ def record_check(request: HttpRequest) -> Callable[[Asset | None], None]:
     return check
 
 
-# --- JSON in ---------------------------------------------------------------------------------------
-
-
-def read_body(request: HttpRequest, model: type[Model]) -> Model:
-    """Read the JSON body of a request.
-
-    Raises:
-        BadRequestError, UnprocessableError, ValidationError: see `read_json`.
-        ObjectTooLargeError: more bytes than DATA_UPLOAD_MAX_MEMORY_SIZE.
-    """
-    try:
-        raw = request.body
-    except RequestDataTooBig as error:
-        raise too_much_json() from error
-    return read_json(raw, model)
-
-
-def too_much_json() -> ObjectTooLargeError:
-    """Make the error of a JSON text that is not even read."""
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return ObjectTooLargeError(f"json: more than {limit} bytes; metadata may have {MAX_METADATA}.")
-
-
-MAX_METADATA: Final = 256 << 10  # bytes of its JSON text
-
-
 def read_json(raw: bytes | str, model: type[Model]) -> Model:
     """Read a JSON text strictly and hold it against a model; fields that the model does not know are ignored.
 
     Raises:
-        BadRequestError: no JSON.
-        UnprocessableError: a key given twice, NaN, a lone surrogate, a NUL, too many levels; the text names where.
-        ValidationError: a value that the model refuses.
+        InvalidJsonError: no JSON, or one that two readers may understand differently.
+        ValidationError: a value that the model refuses; the answer names its field.
     """
-    try:
-        text = raw.decode() if isinstance(raw, bytes) else raw
-        value = json.loads(text, object_pairs_hook=_object)
-    except UnprocessableError:  # itself a ValueError
-        raise
-    except RecursionError as error:
-        raise UnprocessableError(f"json: more than {MAX_DEPTH} levels.") from error
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and a number of thousands of digits
-        raise BadRequestError("The body is no JSON: send an object, in UTF-8.") from error
-    _refuse_odd(value)
+    value = parse_json(raw)
     try:
         return model.model_validate(value)
     except ModelError as error:
         raise ValidationError([dict(part) for part in error.errors(include_url=False, include_input=False)]) from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of an object's pairs; RFC 8259 4 leaves open which of two equal keys counts, so none does."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UnprocessableError(f"{_shown(twice)}: given twice.")
-    return made
-
-
-def _refuse_odd(value: Any) -> None:
-    """Go through a value, without recursion, for what databases and other readers do not take."""
-    waiting: list[tuple[str, Any, int]] = [("", value, 1)]
-    while waiting:
-        place, value, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise UnprocessableError(f"{_shown(place)}: more than {MAX_DEPTH} levels.")
-        if isinstance(value, dict):
-            _refuse_texts(place, *value)
-            waiting += [(f"{place}.{name}" if place else name, item, depth + 1) for name, item in value.items()]
-        elif isinstance(value, list):
-            waiting += [(place, item, depth + 1) for item in value]
-        elif isinstance(value, str):
-            _refuse_texts(place, value)
-        elif isinstance(value, int | float) and not _is_number(value):
-            raise UnprocessableError(f"{_shown(place)}: a number that is none, or out of range.")
-
-
-def _refuse_texts(place: str, *texts: str) -> None:
-    for text in texts:
-        if "\x00" in text:
-            raise UnprocessableError(f"{_shown(place)}: a text holds NUL.")
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UnprocessableError(f"{_shown(place)}: a text holds half of a surrogate pair.")
-
-
-def _is_number(value: float) -> bool:
-    return math.isfinite(value) if isinstance(value, float) else -_LARGEST < value < _LARGEST
-
-
-def _shown(place: str) -> str:
-    """Show a place of what a client sent: its beginning, and nothing that is not text."""
-    return place[:_SHOWN].encode("ascii", "backslashreplace").decode() or "json"

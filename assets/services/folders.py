@@ -15,6 +15,7 @@ from django.utils import timezone
 from assets.ids import new_id
 from assets.models import Asset, fold_name
 from assets.services import changes
+from assets.services.metadata import check_metadata
 from assets.services.sections import release_connection, write_section
 from assets.services.trees import above, path_to
 from storagecache.errors import ObjectExistsError, ObjectNotFoundError, StorageError
@@ -98,7 +99,9 @@ def create_folder(*, owner_id: int, name: str, parent: Asset | None, **fields: o
 
     Raises:
         ObjectNotFoundError: the parent went away.
+        InvalidMetadataError
     """
+    check_metadata(fields.get("metadata", {}))
     with write_section():
         if parent is not None:
             lock_folder(owner_id, parent.pk)

@@ -21,6 +21,7 @@ from assets.models import Asset, NameStart, fold_name
 from assets.services import changes
 from assets.services.folders import FOLDER, find_folder, lock_owner, lock_with_folder, refuse_ring
 from assets.services.listing import find_asset
+from assets.services.metadata import check_metadata
 from assets.services.reading import open_asset
 from assets.services.sections import release_connection, write_section
 from assets.services.trees import first_live_below
@@ -57,6 +58,11 @@ class RecordChange:
     metadata: dict[str, Any] | None = None
     tags: tuple[str, ...] | None = None
     data: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InvalidMetadataError for metadata that the catalog does not take."""
+        if self.metadata is not None:
+            check_metadata(self.metadata)
 
 
 def change_record(
