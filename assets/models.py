@@ -308,6 +308,9 @@ class BucketRecord(models.Model):
     identity = models.UUIDField(help_text="also written into the bucket, where it can hold such a mark")
     generation = models.PositiveBigIntegerField(default=1, help_text="grows with each run; a restored backup is behind")
 
+    def __str__(self) -> str:
+        return self.bucket
+
 
 class IntegrityRun(models.Model):
     """One comparison of catalog and buckets, or one undo: where it stands, and what came of it."""

@@ -5,6 +5,14 @@ Everything that changes goes through `assets.services`; every list looks at a bo
 
 from assets.admin.accounts import AccountAdmin
 from assets.admin.assets import AssetAdmin
+from assets.admin.integrity import IntegrityFindingAdmin, IntegrityRunAdmin, QuarantinedObjectAdmin
 from assets.admin.objects import StoredObjectAdmin
 
-__all__ = ["AccountAdmin", "AssetAdmin", "StoredObjectAdmin"]
+__all__ = [
+    "AccountAdmin",
+    "AssetAdmin",
+    "IntegrityFindingAdmin",
+    "IntegrityRunAdmin",
+    "QuarantinedObjectAdmin",
+    "StoredObjectAdmin",
+]

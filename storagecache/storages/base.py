@@ -19,7 +19,7 @@ from storagecache.keys import validate_storage_name
 
 
 class ObjectStorage(Storage):
-    """Base of the three storages; a `RangeReader`, `BulkDeleter`, `ObjectLister`, `Quarantine`, `Pingable`; for threads.
+    """Base of the three storages; a `RangeReader`, `BulkDeleter`, `ObjectLister`, `Quarantine` and `Pingable`.
 
     `bucket` is what the catalog records: the S3 bucket or the folder's name. Several aliases may share one physical
     bucket: each has an `object_prefix`, and names are always full keys which already begin with it.

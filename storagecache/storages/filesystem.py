@@ -293,7 +293,8 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
 
     def is_untouched(self) -> bool:
         """Tell whether nothing but hidden names is in the folder (see `IdentityKeeper`)."""
-        return not any(True for _ in self._folder_names(""))
+        with disk_errors(f"Cannot list {self.bucket}"):
+            return not os.path.isdir(self._root) or all(name.startswith(".") for name in os.listdir(self._root))
 
     def _folder_names(self, folder: str) -> Iterable[str]:
         """Name the files and folders that could be objects: nothing hidden, no link, no device."""

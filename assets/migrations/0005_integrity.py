@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('assets', '0003_account'),
+        ('assets', '0004_listing'),
     ]
 
     operations = [
