@@ -1,8 +1,8 @@
 """What finds assets beside their own row: the search index of names on SQLite, and the attributes that filters ask for.
 
-Both hold live assets only, and every section that makes, changes, trashes, restores or removes assets calls one of these
-functions; no trigger does (a later migration of the table would lose it). PostgreSQL indexes names by itself. Searching
-is in `assets.services.search`.
+Both hold live assets only, and every section that makes, changes, trashes, restores or removes assets calls one of
+these functions; no trigger does (a later migration of the table would lose it). PostgreSQL indexes names by itself.
+Searching is in `assets.services.search`.
 """
 
 from __future__ import annotations
