@@ -84,7 +84,7 @@ def _write(editor, attribute, names, rows):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('assets', '0008_usage'),
+        ('assets', '0009_integrity'),
     ]
 
     operations = [
