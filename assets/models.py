@@ -119,6 +119,7 @@ class StoredObject(models.Model):
     deleted_at = models.DateTimeField(null=True, help_text="when the bytes were last deleted")
     upload_id = models.CharField(max_length=1024, blank=True, help_text="multipart upload that writes it (S3)")
     created_at = models.DateTimeField()
+    verified_at = models.DateTimeField(null=True, help_text="when the bytes were last held against sha256")
 
     # What a look into the bytes found (`services.previews`). On the object and not in a row of its own: an upload
     # asks for the look without another statement, and lists know of it without another join.
@@ -443,3 +444,105 @@ class UsageTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dimension} {self.value} of {self.owner_id}"
+
+
+class BucketRecord(models.Model):
+    """What the catalog remembers of a bucket, to know it again (`assets.integrity.identity`)."""
+
+    bucket = BytewiseCharField(max_length=255, primary_key=True)
+    identity = models.UUIDField(help_text="also written into the bucket, where it can hold such a mark")
+    generation = models.PositiveBigIntegerField(default=1, help_text="grows with each run; a restored backup is behind")
+
+    def __str__(self) -> str:
+        return self.bucket
+
+
+class IntegrityRun(models.Model):
+    """One comparison of catalog and buckets, or one undo: where it stands, and what came of it."""
+
+    class Kind(models.TextChoices):
+        """What the run was asked for."""
+
+        VERIFY = "verify"
+        SLICES = "slices"  # a comparison made piece by piece in the background
+        REPAIR = "repair"
+
+    class Status(models.TextChoices):
+        """How it stands, or ended."""
+
+        RUNNING = "running"
+        CLEAN = "clean"
+        FINDINGS = "findings"
+        UNSURE = "unsure"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.RUNNING)
+    deep = models.BooleanField(default=False)
+    since = models.DateTimeField(null=True)
+    phase = models.CharField(max_length=600, blank=True, help_text="what is being compared")
+    after = models.CharField(max_length=1024, blank=True, help_text="the last key or id that is done in this phase")
+    holder = models.CharField(max_length=300, blank=True, help_text="host and process that work on it")
+    objects_seen = models.BigIntegerField(default=0)
+    rows_seen = models.BigIntegerField(default=0)
+    leftovers = models.BigIntegerField(default=0)
+    hashed_bytes = models.BigIntegerField(default=0)
+    listed = models.JSONField(default=dict, help_text="objects by bucket")
+    counts = models.JSONField(default=dict, help_text="findings by kind")
+    message = models.TextField(blank=True)
+    started_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    undone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["kind", "id"], condition=Q(status="running"), name="integrity_running")]
+
+    def __str__(self) -> str:
+        return self.pk.hex
+
+
+class IntegrityFinding(models.Model):
+    """One thing that a run found wrong: a report, never a work order."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey(IntegrityRun, on_delete=models.CASCADE, related_name="findings")
+    kind = models.CharField(max_length=32)
+    bucket = models.CharField(max_length=255)
+    key = models.TextField()
+    row_id = models.CharField(max_length=64, blank=True)
+    detail = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.bucket}/{self.key}"
+
+
+class QuarantinedObject(models.Model):
+    """An object that a repair set aside: recorded before its bytes move, kept as history after they went."""
+
+    class State(models.TextChoices):
+        """Where the bytes are."""
+
+        MOVING = "moving"  # in the bucket, in quarantine, or (a moment) in both
+        HELD = "held"  # in quarantine
+        DELETING = "deleting"  # in quarantine, or gone
+        DELETED = "deleted"
+        RETURNED = "returned"  # in the bucket again
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey(IntegrityRun, on_delete=models.CASCADE, related_name="quarantined")
+    bucket = BytewiseCharField(max_length=255)
+    key = BytewiseCharField(max_length=1024)
+    size = models.BigIntegerField(help_text="bytes")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.MOVING)
+    state_changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "bucket", "key"], name="quarantine_run_key")]
+        indexes = [
+            models.Index(fields=["state_changed_at"], condition=Q(state="held"), name="quarantine_held"),
+            models.Index(fields=["id"], condition=Q(state__in=["moving", "deleting"]), name="quarantine_unfinished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"

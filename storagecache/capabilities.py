@@ -91,6 +91,60 @@ class ObjectLister(Protocol):
 
 
 @runtime_checkable
+class Quarantine(Protocol):
+    """Sets objects aside, out of every listing and reach, and puts them back.
+
+    A label names one run that set objects aside. Each verb may be repeated: what a killed call left half done, the
+    next call of the same verb, or of the opposite one, brings to its end. Bytes are never in no place.
+    """
+
+    quarantine_prefix: str  # of the bucket's listing under which quarantined objects show; "" when they do not
+
+    def set_aside(self, name: str, label: str) -> None:
+        """Move the object into quarantine; one that is there already counts as moved.
+
+        Raises:
+            ObjectNotFoundError: it is neither in the bucket nor in quarantine.
+            ObjectExistsError: the quarantine holds another object under this label and name.
+            StorageFullError, BackendUnavailableError
+        """
+        ...
+
+    def put_back(self, name: str, label: str) -> None:
+        """Move the object back to its name; one that is there already counts as moved. Nothing is overwritten.
+
+        Raises:
+            ObjectNotFoundError, ObjectExistsError, StorageFullError, BackendUnavailableError: as above.
+        """
+        ...
+
+    def drop_aside(self, name: str, label: str) -> None:
+        """Delete the quarantined object for ever; an absent one counts as deleted."""
+        ...
+
+    def list_aside(self, label: str) -> Iterator[str]:
+        """Yield the names of the objects that lie in quarantine under this label."""
+        ...
+
+
+@runtime_checkable
+class IdentityKeeper(Protocol):
+    """A bucket that can be mistaken for another: a folder whose disk is not mounted is an empty folder."""
+
+    def read_identity(self) -> str:
+        """Give the text that was written into this very bucket; "" when there is none."""
+        ...
+
+    def write_identity(self, text: str) -> None:
+        """Put the text into the bucket, where no listing shows it; replaces the former one in one step."""
+        ...
+
+    def is_untouched(self) -> bool:
+        """Tell whether no object was ever stored here (objects leave their folders behind)."""
+        ...
+
+
+@runtime_checkable
 class Pingable(Protocol):
     """Can tell whether it is ready to be used, without touching an object."""
 

@@ -108,6 +108,9 @@ class Environment:
     temp_ttl: int = _variable("TEMP_TTL", casts.life, 24 * 3600, "storage")
     grace_time: int = _variable("GRACE_TIME", casts.duration, 2 * 3600, "storage")
     trash_ttl: int = _variable("TRASH_TTL", casts.duration, 30 * 86400, "storage")
+    quarantine_ttl: int = _variable("QUARANTINE_TTL", casts.life, 14 * 86400, "storage")
+    repair_max_percent: int = _variable("REPAIR_MAX_PERCENT", casts.whole_number(1, 100), 10, "storage")
+    verify_rate: int | None = _variable("VERIFY_RATE", casts.limit, None, "storage")
 
     s3_endpoint_url: str | None = _variable("S3_ENDPOINT_URL", casts.web_url, None, "s3")
     s3_access_key_id: str | None = _variable("S3_ACCESS_KEY_ID", casts.text, None, "s3", secret=True)

@@ -12,10 +12,11 @@ from django.contrib.auth.models import Group
 from django.http import HttpResponseBase
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from PIL import Image
 
 from assets.ids import new_id
-from assets.models import Asset
+from assets.models import Asset, IntegrityFinding, IntegrityRun, QuarantinedObject
 from assets.services.jobs import open_job
 from tests.roles import ROLES, SECRET, Everybody, stored
 
@@ -114,6 +115,9 @@ for _model, _object, _add, _change, _delete in (
     ("auth/user", "1", 200, 200, 200),
     ("assets/asset", "{asset}", 200, 200, 200),
     ("assets/storedobject", "{object}", 403, 200, 403),
+    ("assets/integrityrun", "{run}", 403, 200, 403),
+    ("assets/integrityfinding", "{finding}", 403, 200, 403),
+    ("assets/quarantinedobject", "{held}", 403, 200, 403),
     ("assets/account", "1", 200, 200, 403),
     ("assets/job", "{job}", 403, 200, 403),
 ):
@@ -187,6 +191,11 @@ def test_admin_answers_each_role_as_decided(everybody: Everybody, role: str) -> 
     Group.objects.create(pk=1, name="group")
     job = open_job(new_id(), user=everybody.owner, strategy="threaded", task="t:t", workflow="", node="")
     names = {"asset": everybody.asset.pk, "object": everybody.asset.object_id, "job": job.pk}
+    now = timezone.now()
+    run = IntegrityRun.objects.create(kind="verify", started_at=now, updated_at=now)
+    found = IntegrityFinding.objects.create(run=run, kind="stuck", bucket="assets", key="ab/stuck")
+    held = QuarantinedObject.objects.create(run=run, bucket="assets", key="ab/held", size=1, state_changed_at=now)
+    names |= {"run": run.pk, "finding": found.pk, "held": held.pk}
     seen, expected = {}, {}
     for route, row in ADMIN.items():
         answer = client.get("/admin/" + row[0].format(**names))

@@ -5,7 +5,16 @@ Everything that changes goes through `assets.services`; every list looks at a bo
 
 from assets.admin.accounts import AccountAdmin
 from assets.admin.assets import AssetAdmin
+from assets.admin.integrity import IntegrityFindingAdmin, IntegrityRunAdmin, QuarantinedObjectAdmin
 from assets.admin.jobs import JobAdmin
 from assets.admin.objects import StoredObjectAdmin
 
-__all__ = ["AccountAdmin", "AssetAdmin", "JobAdmin", "StoredObjectAdmin"]
+__all__ = [
+    "AccountAdmin",
+    "AssetAdmin",
+    "IntegrityFindingAdmin",
+    "IntegrityRunAdmin",
+    "JobAdmin",
+    "QuarantinedObjectAdmin",
+    "StoredObjectAdmin",
+]

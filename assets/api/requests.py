@@ -49,18 +49,23 @@ def errors(*statuses: int) -> dict[int, Any]:
     return dict.fromkeys(sorted({400, 401, 403, 422, 429, 503, *statuses}), ErrorOut)
 
 
-def refuse_unknown(request: HttpRequest, known: type[BaseModel] | None = None) -> None:
-    """Refuse query parameters that would silently do nothing, or say two things.
+def refuse_unknown(
+    request: HttpRequest, known: type[BaseModel] | None = None, *, dynamic: str = "\x00"
+) -> dict[str, str]:
+    """Refuse query parameters that would silently do nothing, or say two things; give those that begin with `dynamic`.
 
     Raises:
         UnprocessableError: naming the parameter.
     """
-    fields = known.model_fields if known else {}
+    fields, found = known.model_fields if known else {}, {}
     for name, values in request.GET.lists():
-        if name not in fields:
-            raise UnprocessableError(f"{name[:_SHOWN]}: there is no such query parameter.")
+        if name.startswith(dynamic):
+            found[name] = values[0]
+        elif name not in fields:
+            raise UnprocessableError(f"{_shown(name)}: there is no such query parameter.")
         if len(values) > 1:
-            raise UnprocessableError(f"{name}: given {len(values)} times.")
+            raise UnprocessableError(f"{_shown(name)}: given {len(values)} times.")
+    return found
 
 
 def caller_id(request: HttpRequest) -> int:

@@ -9,17 +9,17 @@ import time
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI, Query
+from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from assets.api import archive, lineage, records, usage
-from assets.api.errors import UnprocessableError, error_response
+from assets.api import archive, lineage, listing, records, usage
+from assets.api.errors import error_response
 from assets.api.parsing import StrictParser, reason_of
 from assets.api.requests import Caller, caller_id, errors, json_answer, refuse_unknown
-from assets.api.schemas import AssetPage, ListQuery, UrlsIn, UrlsOut, asset_out
+from assets.api.schemas import UrlsIn, UrlsOut
 from assets.api.thumbnails import router as thumbnails
-from assets.links import Links, current_links
-from assets.services.listing import CursorError, Filters, find_assets, list_assets
+from assets.links import Links
+from assets.services.listing import find_assets
 from storagecache.errors import ObjectNotFoundError
 
 _MAX_REASONS: Final = 3  # in the text of one error
@@ -34,24 +34,7 @@ api = NinjaAPI(
 )
 
 
-@api.get("/assets", response={200: AssetPage, **errors(404)}, summary="List assets", operation_id="list_assets")
-@api.get("/assets/", response=AssetPage, include_in_schema=False)
-def list_page(request: HttpRequest, query: Query[ListQuery]) -> HttpResponse:
-    """List assets, newest last unless ordered otherwise; with no filter those in the home folder."""
-    refuse_unknown(request, ListQuery)
-    filters = Filters(
-        parent_id=query.parent_id,
-        content_type=query.content_type or "",
-        workflow_id=query.workflow_id or "",
-        job_id=query.job_id or "",
-        node_id=query.node_id or "",
-    )
-    try:
-        page = list_assets(caller_id(request), filters, order=query.order, cursor=query.cursor, size=query.page_size)
-    except CursorError as error:
-        raise UnprocessableError(str(error)) from error
-    links = current_links()
-    return json_answer(AssetPage(next=page.next, assets=[asset_out(asset, links) for asset in page.assets]))
+listing.join(api)
 
 
 @api.post("/assets/urls", response={200: UrlsOut, **errors(404)}, summary="Sign URLs", operation_id="asset_urls")

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from assets.links import Links
 from assets.models import Asset
-from assets.services.listing import MAX_PAGE, Order
 from assets.signing import MAX_LIFE
 from storagecache.environment import SIGNED_URL_LIFE
 
@@ -51,27 +50,6 @@ class AssetOut(BaseModel):
     expires_at: datetime | None = None
     updated_at: datetime
     revision: int = 1
-
-
-class AssetPage(BaseModel):
-    """One page of assets; `next` is the `cursor` of the page behind it, "" on the last one."""
-
-    next: str
-    assets: list[AssetOut]
-
-
-class ListQuery(Schema):
-    """What a list may be narrowed to. Without any filter it is the home folder."""
-
-    parent_id: Text | None = None
-    content_type: Text | None = Field(default=None, description="prefix, such as `image` or `image/png`")
-    workflow_id: Text | None = None
-    job_id: Text | None = None
-    node_id: Text | None = None
-    cursor: str = Field(default="", max_length=16_384)
-    page_size: int = Field(default=1000, ge=1, le=MAX_PAGE)
-    order: Order = "created"
-    duration: str | None = Field(default=None, description="accepted and ignored", deprecated=True)
 
 
 class UrlsIn(Schema):

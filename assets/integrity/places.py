@@ -35,6 +35,8 @@ def _place(aliases: tuple[str, ...]) -> Place:
     storage = _storage(aliases[0])
     others = [alias for alias in _ALL if alias not in aliases]
     skipped = [prefix for alias in others if (prefix := _prefix_inside(alias, aliases[0]))]
+    if storage.quarantine_prefix:
+        skipped.append(storage.quarantine_prefix)
     return Place(storage.bucket, aliases, storage, tuple(skipped))
 
 

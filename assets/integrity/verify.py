@@ -2,7 +2,8 @@
 
 Each physical bucket is listed once and merged with its rows in key order, in constant memory. Uploads, deletions and
 purges go on meanwhile: whatever looks wrong in the merge is only a suspect, and is judged again by what bucket and
-catalog say at that moment. Repairing does not live here.
+catalog say at that moment. It goes in steps; behind each of them a comparison can be ended and begun again. Where
+the steps are recorded is `assets.integrity.runs`; repairing is `assets.integrity.repair`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from functools import partial
 from typing import Final, cast
 from uuid import UUID
 
 from django.core.files.storage import storages
-from django.db.models import Q
+from django.db.models import PROTECT, ForeignObjectRel, Model, Q, QuerySet
+from django.utils import timezone
 
+from assets.integrity.counters import CHECKS
+from assets.integrity.identity import refuse_wrong_bucket
 from assets.integrity.places import Place, find_places
-from assets.models import Asset, StoredObject
+from assets.models import StoredObject
 from assets.services.sections import release_connection
 from storagecache.capabilities import ObjectInfo
+from storagecache.environment import Environment
 from storagecache.errors import BackendUnavailableError, InvalidKeyError, ObjectNotFoundError, StorageError
 from storagecache.keys import validate_storage_name
 from storagecache.storages.base import ObjectStorage
@@ -33,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 PAGE: Final = 1000  # rows in one SELECT
 SUSPECTS: Final = 500  # judged together: one SELECT for all of them
+STRIDE: Final = 10_000  # objects and rows between two steps, at most
+STRIDE_BYTES: Final = 256 << 20  # hashed between two steps, more or less
+PURGE_LAG: Final = timedelta(hours=1)  # how far the purge may be behind
+HOLDERS: Final = 5  # named in a finding
 BLOCK: Final = 256 << 10  # bytes hashed at a time
 MOST_UNREADABLE: Final = 10  # then the backend is down rather than an object lost
 
@@ -45,12 +56,15 @@ class Kind(StrEnum):
     WRONG_SIZE = "wrong_size"
     WRONG_DIGEST = "wrong_digest"
     ASSET_NOT_READY = "asset_not_ready"
+    REFERENCE_NOT_READY = "reference_not_ready"  # as before, by a thumbnail or another record
+    STUCK = "stuck"
+    COUNTER_DIFFERS = "counter_differs"
     UNREADABLE = "unreadable"  # not a finding: it could not be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. `id` is the object's, or the asset's for ASSET_NOT_READY; "" without a row."""
+    """One thing that is wrong. `id` is the object's, or that of the asset, record or account; "" without a row."""
 
     kind: Kind
     bucket: str
@@ -69,6 +83,7 @@ class _Row:
     size: int
     sha256: str
     state: str
+    state_changed_at: datetime = datetime.max.replace(tzinfo=UTC)
 
     @property
     def is_ready(self) -> bool:
@@ -82,46 +97,101 @@ class UnknownBucketError(BackendUnavailableError):
     """The catalog names a bucket that is not configured now: nothing can be told about its objects."""
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a comparison has come: everything up to `after` in this phase is judged."""
+
+    phase: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a piece of the comparison found, and which objects' bytes it held against their digests."""
+
+    position: Position
+    findings: list[Finding]
+    hashed: list[UUID]
+
+
+_Phase = Callable[[str], Iterator[tuple[str, list[Finding]]]]  # from the last key done to (last key done, findings)
+
+
 @dataclass(slots=True, kw_only=True)
 class Verification:
-    """One comparison: ask `findings` once; the counts are true when it has ended.
+    """One comparison: ask `steps` or `findings` once; the counts are true when it has ended.
 
-    `since`: only rows and objects made at that time or later. `deep`: the bytes are hashed too. `progress` hears of
-    each object or row that is done.
+    `since`: only rows and objects made at that time or later. `deep`: the bytes are hashed too, at most `rate` bytes
+    a second. `start`: where an earlier comparison ended. `progress` hears of each object or row that is done.
     """
 
     since: datetime | None = None
     deep: bool = False
+    rate: int | None = None
+    start: Position = Position()
     progress: Callable[[int], None] = lambda count: None
     objects: int = 0  # listed
     rows: int = 0  # read
     leftovers: int = 0  # rows that are pending or being deleted: the purge's work, not a finding
     hashed_bytes: int = 0
     unreadable: int = field(default=0)
+    listed: Counter[str] = field(default_factory=Counter)  # objects of each bucket
+    hashed: list[UUID] = field(default_factory=list)  # whole, since the last step
 
     def findings(self) -> Iterator[Finding]:
-        """Yield everything wrong, in no particular order; one SELECT for each 1,000 rows, none for each object.
+        """Yield everything wrong, in no particular order; see `steps`."""
+        for step in self.steps():
+            yield from step.findings
+
+    def steps(self) -> Iterator[Step]:
+        """Compare piece by piece; one SELECT for each 1,000 rows, none for each object.
 
         Raises:
-            UnknownBucketError: before anything is compared.
+            UnknownBucketError, UnsureError: before anything is compared.
             StorageError: a bucket cannot be listed.
             DatabaseError: the catalog does not answer.
         """
         places = find_places()
-        _refuse_unknown_buckets(places)
+        refuse_unknown_buckets(places)
         for place in places:
-            yield from self._compare(place)
-        yield from self._assets_not_ready()
+            refuse_wrong_bucket(place)
+        for name, phase, after in self._phases_left(places):
+            for done, findings in phase(after):
+                hashed, self.hashed = self.hashed, []
+                yield Step(Position(name, done), findings, hashed)
+
+    def _phases_left(self, places: list[Place]) -> list[tuple[str, _Phase, str]]:
+        """Give the phases from `start` on; all of them when it names one that is not configured any more."""
+        phases: dict[str, _Phase] = {}
+        for place in places:
+            phases[f"bucket {place.bucket} {'+'.join(place.aliases)}"] = partial(self._compare, place)
+        phases |= {"references": self._references, "counters": self._counters}
+        names = list(phases)
+        first = names.index(self.start.phase) if self.start.phase in phases else 0
+        return [(name, phases[name], self.start.after if name == self.start.phase else "") for name in names[first:]]
 
     # --- one bucket ---------------------------------------------------------------------------
 
-    def _compare(self, place: Place) -> Iterator[Finding]:
+    def _compare(self, place: Place, after: str) -> Iterator[tuple[str, list[Finding]]]:
         """Merge, and judge the suspects in batches. What is whole but for its bytes is hashed on the way."""
-        pairs = merge(self._listed(place), self._recorded(place))
-        suspects = (pair for pair in pairs if self._is_suspect(pair))
-        while batch := list(islice(suspects, SUSPECTS)):
-            yield from self._judge_objects(place, [info for info, row in batch if info and row is None])
-            yield from self._judge_rows(place, [row for _, row in batch if row])
+        pairs = merge(self._listed(place, after), self._recorded(place, after))
+        done = after
+        while chunk := self._chunk(pairs):
+            suspects = [pair for pair in chunk.suspects if pair[0] is None or pair[1] is None or pair[1].is_ready]
+            findings = [*self._judge_objects(place, [info for info, row in suspects if info and row is None])]
+            findings += self._judge_rows(place, [row for _, row in suspects if row and row.is_ready])
+            findings += _judge_stuck(place, [row for _, row in chunk.suspects if row and not row.is_ready])
+            done = chunk.last if _is_text(chunk.last) else done
+            yield done, findings
+
+    def _chunk(self, pairs: Iterator[_Pair]) -> _Chunk | None:
+        """Take pairs until there is enough to judge; None behind the last."""
+        chunk = _Chunk()
+        for pair in pairs:
+            chunk.add(pair, is_suspect=self._is_suspect(pair), deep=self.deep)
+            if chunk.is_full:
+                break
+        return chunk if chunk.pairs else None
 
     def _is_suspect(self, pair: _Pair) -> bool:
         self.progress(1)
@@ -130,18 +200,19 @@ class Verification:
             return True
         if not row.is_ready:
             self.leftovers += 1
-            return False
+            return _is_late(row)
         return self.deep or info is None or info.size != row.size
 
-    def _listed(self, place: Place) -> Iterator[ObjectInfo]:
-        for info in place.storage.list_objects(skip_prefixes=place.skip_prefixes):
+    def _listed(self, place: Place, after: str) -> Iterator[ObjectInfo]:
+        for info in place.storage.list_objects(start_after=after, skip_prefixes=place.skip_prefixes):
             if self.since is None or info.modified_at >= self.since:
                 self.objects += 1
+                self.listed[place.bucket] += 1
                 yield info
 
-    def _recorded(self, place: Place) -> Iterator[_Row]:
+    def _recorded(self, place: Place, after: str) -> Iterator[_Row]:
         """Page through the rows by keyset; between two pages no connection is held."""
-        last: str | None = ""
+        last: str | None = after
         while last is not None:
             page = self._page(place, last)
             self.rows += len(page)
@@ -152,7 +223,7 @@ class Verification:
         rows = StoredObject.objects.filter(bucket=place.bucket, storage__in=place.aliases, key__gt=last)
         if self.since is not None:
             rows = rows.filter(created_at__gte=self.since)
-        names = ("key", "id", "storage", "size", "sha256", "state")
+        names = ("key", "id", "storage", "size", "sha256", "state", "state_changed_at")
         page = [_Row(*values) for values in rows.order_by("key").values_list(*names)[:PAGE]]
         release_connection()
         return page
@@ -179,7 +250,12 @@ class Verification:
             if finding is not None:
                 wrong[row.id] = finding
         ready = _still_ready(list(wrong))
-        yield from (finding for object_id, finding in wrong.items() if object_id in ready)
+        lost = [i for i in wrong if i in ready and wrong[i].kind is Kind.ROW_WITHOUT_OBJECT]
+        holders = _holders(lost)
+        for object_id, finding in wrong.items():
+            if object_id in ready:
+                held = f"; held by {', '.join(holders[object_id])}" if holders.get(object_id) else ""
+                yield replace(finding, detail=finding.detail + held)
 
     def _examine(self, place: Place, row: _Row) -> Finding | None:
         """Look at the object itself; None when it is as the row says."""
@@ -206,32 +282,78 @@ class Verification:
         return None if size == row.size else (Kind.WRONG_SIZE, f"{size} bytes instead of {row.size}")
 
     def _digest_problem(self, storage: ObjectStorage, row: _Row) -> tuple[Kind, str] | None:
-        digest = hashlib.sha256()
+        digest, started, before = hashlib.sha256(), time.monotonic(), self.hashed_bytes
         with storage.open_stream(row.key) as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
                 self.hashed_bytes += len(block)
+                _slow_down(self.hashed_bytes - before, started, self.rate)
         if digest.hexdigest() == row.sha256:
+            self.hashed.append(row.id)
             return None
         return Kind.WRONG_DIGEST, f"sha256 {digest.hexdigest()} instead of {row.sha256}"
 
-    # --- assets -------------------------------------------------------------------------------
+    # --- references and counters --------------------------------------------------------------
 
-    def _assets_not_ready(self) -> Iterator[Finding]:
-        """Report assets whose object nobody may read: reference and state change in one transaction, so none is new."""
-        last: UUID | None = UUID(int=0)
-        while last is not None:
-            page = self._asset_page(last)
-            yield from map(_asset_finding, page)
-            last = page[-1].pk if len(page) == PAGE else None
+    def _references(self, after: str) -> Iterator[tuple[str, list[Finding]]]:
+        """Report records whose object nobody may read: reference and state change in one transaction.
 
-    def _asset_page(self, last: UUID) -> list[Asset]:
-        assets = Asset.objects.filter(pk__gt=last, object__isnull=False).exclude(object__state=StoredObject.State.READY)
-        if self.since is not None:
-            assets = assets.filter(created_at__gte=self.since)
-        page = list(assets.select_related("object").order_by("pk")[:PAGE])
-        release_connection()
-        return page
+        It starts from the few objects that are not ready: each state has an index of its own.
+        """
+        for state in (StoredObject.State.PENDING, StoredObject.State.DELETING):
+            objects = StoredObject.objects.filter(state=state)
+            last = UUID(int=0)
+            while ids := list(objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:PAGE]):
+                findings = [finding for relation in _relations() for finding in self._not_ready(relation, ids)]
+                release_connection()
+                last = ids[-1]
+                yield "", findings
+                if len(ids) < PAGE:
+                    break
+
+    def _not_ready(self, relation: ForeignObjectRel, ids: list[UUID]) -> Iterator[Finding]:
+        name = relation.field.name
+        model: type[Model] = relation.related_model
+        records = model._base_manager.filter(**{f"{name}__in": ids}).exclude(
+            **{f"{name}__state": StoredObject.State.READY}
+        )
+        if self.since is not None and hasattr(model, "created_at"):
+            records = records.filter(created_at__gte=self.since)
+        for record in records.select_related(name).order_by("pk").iterator(PAGE):
+            yield _reference_finding(record, getattr(record, name))
+
+    def _counters(self, after: str) -> Iterator[tuple[str, list[Finding]]]:
+        """Report counters that differ from what they count."""
+        for check in CHECKS:
+            for found in check.differing():
+                detail = f"says {found.counted}, there are {found.actual}"
+                key = f"{check.name} of user {found.owner_id}"
+                kind = Kind.COUNTER_DIFFERS
+                yield "", [Finding(kind=kind, bucket="", key=key, id=str(found.owner_id), detail=detail)]
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """A run of pairs that is judged together."""
+
+    pairs: int = 0
+    bytes: int = 0
+    last: str = ""
+    suspects: list[_Pair] = field(default_factory=list)
+
+    def add(self, pair: _Pair, *, is_suspect: bool, deep: bool) -> None:
+        """Take one more pair."""
+        info, row = pair
+        self.pairs += 1
+        self.last = info.key if info is not None else row.key if row is not None else ""
+        if is_suspect:
+            self.suspects.append(pair)
+            self.bytes += row.size if deep and row is not None else 0
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether it is time to judge."""
+        return len(self.suspects) >= SUSPECTS or self.pairs >= STRIDE or self.bytes >= STRIDE_BYTES
 
 
 def merge(listed: Iterable[ObjectInfo], recorded: Iterable[_Row]) -> Iterator[_Pair]:
@@ -272,7 +394,12 @@ def printable(key: str) -> str:
     return os.fsencode(key).decode("utf-8", "backslashreplace")
 
 
-def _refuse_unknown_buckets(places: list[Place]) -> None:
+def refuse_unknown_buckets(places: list[Place]) -> None:
+    """Refuse when the catalog has rows of a bucket that is not configured.
+
+    Raises:
+        UnknownBucketError
+    """
     known = Q()
     for place in places:
         known |= Q(bucket=place.bucket, storage__in=place.aliases)
@@ -315,12 +442,66 @@ def _still_ready(ids: list[UUID]) -> set[UUID]:
     return ready
 
 
-def _asset_finding(asset: Asset) -> Finding:
-    assert asset.object is not None  # as selected
-    return Finding(
-        kind=Kind.ASSET_NOT_READY,
-        bucket=asset.object.bucket,
-        key=asset.object.key,
-        id=asset.pk.hex,
-        detail=f"the object of {asset.bucket}/{asset.key} is {asset.object.state}",
-    )
+def _relations() -> list[ForeignObjectRel]:
+    """Give every foreign key that keeps an object alive, as the purge sees them."""
+    return [relation for relation in StoredObject._meta.related_objects if relation.on_delete is PROTECT]
+
+
+def _holders(ids: list[UUID]) -> dict[UUID, list[str]]:
+    """Name some records that refer to each of these objects."""
+    found: dict[UUID, list[str]] = {}
+    if not ids:
+        return found
+    for relation in _relations():
+        column = relation.field.attname
+        model: type[Model] = relation.related_model
+        rows = model._base_manager.filter(**{f"{relation.field.name}__in": ids}).order_by().values_list(column, "pk")
+        for object_id, pk in rows[: HOLDERS * len(ids)]:
+            names = found.setdefault(object_id, [])
+            if len(names) < HOLDERS:
+                names.append(f"{model._meta.model_name} {pk.hex if isinstance(pk, UUID) else pk}")
+    release_connection()
+    return found
+
+
+def _reference_finding(record: Model, stored: StoredObject) -> Finding:
+    name = record._meta.model_name
+    pk = record.pk.hex if isinstance(record.pk, UUID) else str(record.pk)
+    kind = Kind.ASSET_NOT_READY if name == "asset" else Kind.REFERENCE_NOT_READY
+    detail = f"the object of {name} {pk} is {stored.state}"
+    return Finding(kind=kind, bucket=stored.bucket, key=stored.key, id=pk, detail=detail)
+
+
+def _is_late(row: _Row) -> bool:
+    """Tell whether the purge should have finished with this row: being deleted may take two rounds of it."""
+    grace = timedelta(seconds=Environment.current().grace_time)
+    lag = PURGE_LAG if row.state == StoredObject.State.PENDING else 2 * PURGE_LAG
+    return row.state_changed_at < timezone.now() - grace - lag
+
+
+def _judge_stuck(place: Place, late: list[_Row]) -> list[Finding]:
+    """Report rows that are still in the state in which they are late."""
+    if not late:
+        return []
+    rows: QuerySet[StoredObject] = StoredObject.objects.filter(pk__in=[row.id for row in late])
+    now = dict(rows.values_list("pk", "state_changed_at"))
+    release_connection()
+    return [
+        Finding(
+            kind=Kind.STUCK, bucket=place.bucket, key=row.key, id=row.id.hex,
+            detail=f"{row.state} since {row.state_changed_at.isoformat()}",
+        )
+        for row in late
+        if now.get(row.id) == row.state_changed_at
+    ]  # fmt: skip
+
+
+def _is_text(key: str) -> bool:
+    """Tell whether the catalog can record a key of the listing: bytes that are not UTF-8 it cannot."""
+    return key.isprintable() and len(key) <= 1024
+
+
+def _slow_down(done: int, started: float, rate: int | None) -> None:
+    """Wait as long as the bytes are ahead of the rate."""
+    if rate is not None and (ahead := done / rate - (time.monotonic() - started)) > 0:
+        time.sleep(min(ahead, 5.0))

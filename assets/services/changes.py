@@ -11,6 +11,7 @@ from uuid import UUID
 
 from assets.models import Asset, Derivation
 from assets.services import usage
+from assets.services.indexing import forget, index_new, reindex, unindex
 from assets.services.objects import drop_references
 from assets.services.quota import charge, refund
 
@@ -24,6 +25,7 @@ def created(asset: Asset, sources: Collection[UUID] = ()) -> None:
     links = [Derivation(asset=asset, source_id=i, job_id=asset.job_id, node_id=asset.node_id) for i in sources]
     if links:
         Derivation.objects.bulk_create(links)
+    index_new([asset])
     usage.created(asset)
     charge(asset.owner_id, asset.size or 0)
 
@@ -34,6 +36,8 @@ def changed(before: Asset, after: Asset) -> None:
     Raises:
         StorageFullError: it grew, and the owner's quota does not allow it.
     """
+    if any(getattr(before, name) != getattr(after, name) for name in ("name_folded", "metadata", "tags")):
+        reindex([after])
     usage.changed(before, after)
     charge(after.owner_id, (after.size or 0) - (before.size or 0))
 
@@ -41,15 +45,18 @@ def changed(before: Asset, after: Asset) -> None:
 def trashed(assets: Sequence[Asset]) -> None:
     """Note live assets of one owner that went to the trash, where the quota goes on counting them; no `metadata`."""
     usage.trashed(assets)
+    unindex([asset.pk for asset in assets])
 
 
 def restored(assets: Sequence[Asset]) -> None:
     """Note assets of one owner that came back from the trash, as they are now; `metadata` is not loaded."""
+    reindex(assets)
     usage.restored(assets)
 
 
 def removed(assets: Sequence[Asset]) -> None:
     """Note assets that went for good, live ones and trashed ones; their objects are locked."""
+    forget([asset.pk for asset in assets])
     drop_references(*(asset.object_id for asset in assets))
     usage.removed(assets)
     refund(assets)

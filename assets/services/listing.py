@@ -1,45 +1,30 @@
 """Pages of assets, and assets by their ids. Every page is found by its keys: the last one costs what the first does.
 
-A cursor says where the page before it ended. Its text means nothing outside and grants nothing: each list is narrowed
-to its owner first.
+How a page is narrowed is in `assets.services.narrowing`, what a cursor says in `assets.services.cursors`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
-import msgspec
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
+from assets.attributes import TAG, Condition
+from assets.ids import home_folder
 from assets.models import Asset, AssetQuerySet
+from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
+from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, TypePrefix, narrow
 from storagecache.errors import ObjectNotFoundError
 
 MAX_PAGE: Final = 10_000
+_COLUMNS: Final = ("job_id", "node_id", "workflow_id")
 Order = Literal["created", "-created", "name", "-size"]
-
-_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-_Name = Annotated[str, msgspec.Meta(max_length=8192, pattern="^[^\x00]*$")]
-
-
-class CursorError(ValueError):
-    """The cursor is not one of this list."""
-
-
-class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Where a page ended: the order of the list, the last asset's id and what it was sorted by before its id."""
-
-    order: Order
-    id: UUID
-    name: _Name = ""
-    size: _Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +36,14 @@ class Filters:
     workflow_id: str = ""
     job_id: str = ""
     node_id: str = ""
+    tag: str = ""
+    attributes: tuple[Condition, ...] = ()
+
+    def bound_to(self, owner_id: int, order: Order) -> bytes:
+        """Write what a cursor of this list is bound to."""
+        asked = [[c.name, sorted(c.texts), [list(bound) for bound in c.bounds]] for c in self.attributes]
+        own = [self.parent_id, self.content_type, self.workflow_id, self.job_id, self.node_id, self.tag]
+        return scope("list", owner_id, order, own, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +55,22 @@ class Page:
 
 
 def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page:
-    """Give one page of an owner's live assets; costs one SELECT, one more for a parent, one more at folders by size.
+    """Give one page of an owner's live assets.
+
+    Costs one SELECT; one more for a parent, one more at folders by size, one more on SQLite where filters combine.
 
     Raises:
         ObjectNotFoundError: the parent is no folder of this owner.
-        CursorError: the cursor was not made by a list in this order.
+        CursorError: the cursor was not made by this list: another's order, filters or owner.
     """
-    after = _decode(cursor, order) if cursor else None
-    chosen = _narrowed(owner_id, filters).select_related("object")
+    bound_to = filters.bound_to(owner_id, order)
+    after = decode_cursor(cursor, bound_to) if cursor else None
+    conditions = list(_conditions(owner_id, filters))
+    live = Asset.objects.all().alive(timezone.now()).select_related("object")
+    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created"))
     found = _SORTED[order](chosen, after, size + 1)
     assets = tuple(found[:size])
-    return Page(assets, _encode(order, assets[-1]) if len(found) > size else "")
+    return Page(assets, encode_cursor(_end(order, assets[-1]), bound_to) if len(found) > size else "")
 
 
 def find_asset(owner_id: int, asset_id: str) -> Asset:
@@ -109,20 +107,25 @@ def _of(owner_id: int) -> AssetQuerySet:
     return Asset.objects.filter(owner_id=owner_id).alive(timezone.now())
 
 
-def _narrowed(owner_id: int, filters: Filters) -> AssetQuerySet:
-    named = {name: getattr(filters, name) for name in ("workflow_id", "job_id", "node_id") if getattr(filters, name)}
-    chosen = _of(owner_id).filter(**named)
+def _conditions(owner_id: int, filters: Filters) -> Iterator[Narrowing]:
+    """Give what narrows the list, the folder last; with no filter it is the home folder."""
+    named = [Equal(name, getattr(filters, name)) for name in _COLUMNS if getattr(filters, name)]
+    yield from named
+    yield from (Having(asked) for asked in filters.attributes)
+    if filters.tag:
+        yield Having(Condition(TAG, frozenset({filters.tag})))
     if filters.content_type:
-        chosen = chosen.filter(content_type__startswith=filters.content_type)
+        yield TypePrefix(filters.content_type)
     if filters.parent_id is not None:
-        return chosen.filter(parent_id=_folder(owner_id, filters.parent_id))
-    return chosen if named or filters.content_type else chosen.filter(parent=None)
+        yield Equal(FOLDER_COLUMN, _folder(owner_id, filters.parent_id))
+    elif not (named or filters.attributes or filters.tag or filters.content_type):
+        yield Equal(FOLDER_COLUMN, home_folder(owner_id))
 
 
-def _folder(owner_id: int, parent_id: str) -> UUID | None:
-    """Give the folder's id, None for home."""
+def _folder(owner_id: int, parent_id: str) -> UUID:
+    """Give the folder's id as the column `folder` has it."""
     if parent_id == str(owner_id):
-        return None
+        return home_folder(owner_id)
     folder = _uuid(parent_id)
     if folder is None or not _of(owner_id).filter(pk=folder, is_folder=True).exists():
         raise ObjectNotFoundError("parent_id: there is no folder with this id.")
@@ -139,33 +142,37 @@ def _uuid(text: str) -> UUID | None:
 
 def _by_id(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
     """Sort by creation: ids are made in the order of time."""
-    behind = chosen.filter(pk__gt=after.id) if after else chosen
-    return list(behind.order_by("pk")[:count])
+    behind = chosen.filter(_place("gt", after)) if after else chosen
+    return list(behind.order_by(F("place"))[:count])
 
 
 def _by_id_backwards(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
-    behind = chosen.filter(pk__lt=after.id) if after else chosen
-    return list(behind.order_by("-pk")[:count])
+    behind = chosen.filter(_place("lt", after)) if after else chosen
+    return list(behind.order_by(F("place").desc())[:count])
 
 
 def _by_name(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
     """Sort by the folded name. The condition has this form because an index serves it, and `a OR (b AND c)` not."""
     if after:
-        later = Q(name_folded__gt=after.name) | Q(pk__gt=after.id)
-        chosen = chosen.filter(later, name_folded__gte=after.name)
-    return list(chosen.order_by("name_folded", "pk")[:count])
+        later = Q(name_key__gt=after.name) | _place("gt", after)
+        chosen = chosen.filter(later, name_key__gte=after.name)
+    return list(chosen.order_by("name_key", F("place"))[:count])
 
 
 def _by_size_backwards(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
     """Sort by size, largest first, then what has none (folders): engines do not agree where NULL belongs."""
     if after and after.size is None:
         return _by_id_backwards(chosen.filter(size=None), after, count)
-    sized = chosen.exclude(size=None)
+    sized = chosen.filter(size__gte=0)
     if after:
-        sized = sized.filter(Q(size__lt=after.size) | Q(pk__lt=after.id), size__lte=after.size)
-    found = list(sized.order_by("-size", "-pk")[:count])
+        sized = sized.filter(Q(size__lt=after.size) | _place("lt", after), size__lte=after.size)
+    found = list(sized.order_by("-size", F("place").desc())[:count])
     missing = count - len(found)
     return found + _by_id_backwards(chosen.filter(size=None), None, missing) if missing else found
+
+
+def _place(comparison: Literal["gt", "lt"], after: Cursor) -> Q:
+    return Q(**{f"place__{comparison}": after.id})
 
 
 _SORTED: Final = {
@@ -176,18 +183,6 @@ _SORTED: Final = {
 }
 
 
-def _encode(order: Order, asset: Asset) -> str:
-    name = asset.name_folded if order == "name" else ""
-    size = asset.size if order == "-size" else None
-    return base64.urlsafe_b64encode(msgspec.json.encode(Cursor(order, asset.pk, name, size))).decode().rstrip("=")
-
-
-def _decode(text: str, order: Order) -> Cursor:
-    try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = msgspec.json.decode(raw, type=Cursor)
-    except (UnicodeError, binascii.Error, msgspec.DecodeError) as error:
-        raise CursorError("cursor: not one that a list gave.") from error
-    if cursor.order != order:
-        raise CursorError(f"cursor: made for order={cursor.order}, not for order={order}.")
-    return cursor
+def _end(order: Order, asset: Asset) -> Cursor:
+    name = asset.name_key if order == "name" else ""
+    return Cursor(asset.pk, name, asset.size if order == "-size" else None)

@@ -19,7 +19,7 @@ from storagecache.keys import validate_storage_name
 
 
 class ObjectStorage(Storage):
-    """Base of the three storages; also a `RangeReader`, `BulkDeleter`, `ObjectLister` and `Pingable`. Safe for threads.
+    """Base of the three storages; a `RangeReader`, `BulkDeleter`, `ObjectLister`, `Quarantine` and `Pingable`.
 
     `bucket` is what the catalog records: the S3 bucket or the folder's name. Several aliases may share one physical
     bucket: each has an `object_prefix`, and names are always full keys which already begin with it.
@@ -27,6 +27,7 @@ class ObjectStorage(Storage):
 
     bucket: str
     object_prefix: str
+    quarantine_prefix: str = ""
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         """Store the whole of `content` as a new object, in one step that readers see; returns `name` unchanged.
@@ -79,6 +80,22 @@ class ObjectStorage(Storage):
         """List the bucket (see `ObjectLister`)."""
         return self._list_objects(start_after, skip_prefixes)
 
+    def set_aside(self, name: str, label: str) -> None:
+        """Move the object into quarantine (see `Quarantine`)."""
+        self._set_aside(validate_storage_name(name), _checked_label(label))
+
+    def put_back(self, name: str, label: str) -> None:
+        """Move the object out of quarantine (see `Quarantine`)."""
+        self._put_back(validate_storage_name(name), _checked_label(label))
+
+    def drop_aside(self, name: str, label: str) -> None:
+        """Delete the quarantined object (see `Quarantine`)."""
+        self._drop_aside(validate_storage_name(name), _checked_label(label))
+
+    def list_aside(self, label: str) -> Iterator[str]:
+        """List a quarantine (see `Quarantine`)."""
+        return self._list_aside(_checked_label(label))
+
     def check_ready(self) -> None:
         """Make sure that the bucket can be used (see `Pingable`)."""
         self._check_ready()
@@ -128,6 +145,18 @@ class ObjectStorage(Storage):
     def _list_objects(self, start_after: str, skip_prefixes: tuple[str, ...]) -> Iterator[ObjectInfo]:
         raise NotImplementedError
 
+    def _set_aside(self, name: str, label: str) -> None:
+        raise NotImplementedError
+
+    def _put_back(self, name: str, label: str) -> None:
+        raise NotImplementedError
+
+    def _drop_aside(self, name: str, label: str) -> None:
+        raise NotImplementedError
+
+    def _list_aside(self, label: str) -> Iterator[str]:
+        raise NotImplementedError
+
     def _exists(self, name: str) -> bool:
         raise NotImplementedError
 
@@ -139,3 +168,9 @@ class ObjectStorage(Storage):
 
     def _check_ready(self) -> None:
         raise NotImplementedError
+
+
+def _checked_label(label: str) -> str:
+    if "/" in validate_storage_name(label):
+        raise InvalidKeyError("A quarantine's label is one word.")
+    return label

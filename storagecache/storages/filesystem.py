@@ -31,11 +31,13 @@ from storagecache.storages.durable import (
 from storagecache.storages.streams import blocks, bounded, rewind
 from storagecache.storages.walk import walk
 
+_QUARANTINE: Final = ".quarantine"  # hidden from listings, and on the filesystem of the objects
+_IDENTITY: Final = ".identity"
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
-    """A folder of objects; also `LocalFiles` and `FolderStaging`.
+    """A folder of objects; also `LocalFiles`, `FolderStaging` and `IdentityKeeper`.
 
     The folder itself is made at first use, its parent never: a parent that is missing is a disk that is not mounted.
     Folders inside are made as names need them and stay, so that no delete races with a save.
@@ -225,6 +227,75 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
                 status = self._status(key, os.path.join(self._root, key))
                 yield ObjectInfo(key, status.st_size, _utc(status))
 
+    def _set_aside(self, name: str, label: str) -> None:
+        self._shift(name, self.path(name), self._aside_path(name, label))
+
+    def _put_back(self, name: str, label: str) -> None:
+        self._shift(name, self._aside_path(name, label), self.path(name))
+
+    def _drop_aside(self, name: str, label: str) -> None:
+        path = self._aside_path(name, label)
+        with disk_errors(f"Cannot delete {self.bucket}/{name} from quarantine"), suppress(*_ABSENT):
+            os.unlink(path)
+            sync_folder(os.path.dirname(path))
+
+    def _list_aside(self, label: str) -> Iterator[str]:
+        top = os.path.join(self._root, _QUARANTINE, label)
+        for folder, _, names in os.walk(top, onerror=_raise_unless_absent):
+            inner = os.path.relpath(folder, top)
+            yield from (name if inner == os.curdir else f"{inner}/{name}" for name in names)
+
+    def _aside_path(self, name: str, label: str) -> str:
+        return os.path.join(self._root, _QUARANTINE, label, name)
+
+    def _shift(self, name: str, source: str, target: str) -> None:
+        """Give a file its other name, and take the first one away once the other is durable."""
+        with disk_errors(f"Cannot move {self.bucket}/{name}"):
+            if not os.path.lexists(source) and os.path.lexists(target):
+                sync_folder(os.path.dirname(target))
+                return
+            self._status(name, source)
+            os.close(self._open_durable(os.path.dirname(target)))
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                if not os.path.samefile(source, target):
+                    raise
+            sync_folder(os.path.dirname(target))
+            os.unlink(source)
+            sync_folder(os.path.dirname(source))
+
+    def read_identity(self) -> str:
+        """Give the text of `.identity` (see `IdentityKeeper`)."""
+        with disk_errors(f"Cannot read the identity of {self.bucket}"):
+            try:
+                with open(os.path.join(self._root, _IDENTITY), encoding="utf-8", errors="replace") as stream:
+                    return stream.read(1 << 16)
+            except FileNotFoundError:
+                return ""
+
+    def write_identity(self, text: str) -> None:
+        """Replace `.identity` (see `IdentityKeeper`)."""
+        draft = os.path.join(self.staging_folder(), f"identity-{secrets.token_hex(8)}")
+        with disk_errors(f"Cannot write the identity of {self.bucket}"):
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.file_permissions)
+            try:
+                write_all(fd, text.encode())
+                os.fsync(fd)
+                os.replace(draft, os.path.join(self._root, _IDENTITY))
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(draft)
+                raise
+            finally:
+                os.close(fd)
+            sync_folder(self._root)
+
+    def is_untouched(self) -> bool:
+        """Tell whether nothing but hidden names is in the folder (see `IdentityKeeper`)."""
+        with disk_errors(f"Cannot list {self.bucket}"):
+            return not os.path.isdir(self._root) or all(name.startswith(".") for name in os.listdir(self._root))
+
     def _folder_names(self, folder: str) -> Iterable[str]:
         """Name the files and folders that could be objects: nothing hidden, no link, no device."""
         with disk_errors(f"Cannot list {self.bucket}/{folder}"):
@@ -270,6 +341,11 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
         """Give the error of an absent object, once it is sure that the bucket itself is there."""
         self._ensure_root()
         return ObjectNotFoundError(f"No object {self.bucket}/{name}.")
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise BackendUnavailableError(f"Cannot list a quarantine: {error.strerror}.") from error
 
 
 @contextmanager

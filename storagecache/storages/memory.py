@@ -30,6 +30,7 @@ class MemoryObjectStorage(ObjectStorage, InMemoryStorage):
         self.bucket = bucket
         self.object_prefix = object_prefix
         self._lock = threading.RLock()
+        self._aside: dict[tuple[str, str], bytes] = {}  # by label and name
 
     def _save(self, name: str, content: IO[Any]) -> str:
         rewind(content)
@@ -70,6 +71,32 @@ class MemoryObjectStorage(ObjectStorage, InMemoryStorage):
                 info = self._info(key) if self._exists(key) else None
             if info:
                 yield info
+
+    def _set_aside(self, name: str, label: str) -> None:
+        with self._lock:
+            if self._exists(name):
+                self._aside[label, name] = self._data(name)
+                self._delete(name)
+            elif (label, name) not in self._aside:
+                raise ObjectNotFoundError(f"No object {self.bucket}/{name}.")
+
+    def _put_back(self, name: str, label: str) -> None:
+        with self._lock:
+            data = self._aside.get((label, name))
+            if data is None:
+                self._data(name)  # else there is nothing to put back
+                return
+            if not self._exists(name) or self._data(name) != data:
+                self._save(name, ContentFile(data))
+            del self._aside[label, name]
+
+    def _drop_aside(self, name: str, label: str) -> None:
+        with self._lock:
+            self._aside.pop((label, name), None)
+
+    def _list_aside(self, label: str) -> Iterator[str]:
+        with self._lock:
+            yield from [name for held, name in self._aside if held == label]
 
     def _check_ready(self) -> None:
         return  # memory is there as long as we are

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypedDict
 
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
@@ -52,6 +53,8 @@ DELETES_PER_CALL: Final = 1000  # DeleteObjects, AWS API reference
 MAX_PARTS: Final = 10_000  # of a multipart upload, AWS "Amazon S3 multipart upload limits"
 MIN_PART_BYTES: Final = 5 * 1024 * 1024  # same page; the last part may be smaller
 
+_QUARANTINE: Final = "quarantine/"  # no key of ours begins like this
+_COPY_BYTES: Final = 64 * 1024 * 1024  # copied in one call, so that none outlasts the read timeout
 _LAST_CHARACTER: Final = "\U0010ffff"
 _READ_BYTES: Final = 64 * 1024
 logger = logging.getLogger(__name__)
@@ -69,6 +72,7 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
     """
 
     bucket: str = ""  # hides the property of that name
+    quarantine_prefix = _QUARANTINE
 
     def __init__(
         self,
@@ -306,6 +310,48 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
             )
         errors = [error for error in answer.get("Errors", []) if error.get("Code") != "NoSuchKey"]
         return [DeleteFailure(error.get("Key", ""), f"S3 answered {error.get('Code')}.") for error in errors]
+
+    def _set_aside(self, name: str, label: str) -> None:
+        self._shift(name, name, f"{_QUARANTINE}{label}/{name}")
+
+    def _put_back(self, name: str, label: str) -> None:
+        self._shift(name, f"{_QUARANTINE}{label}/{name}", name)
+
+    def _drop_aside(self, name: str, label: str) -> None:
+        self._delete(f"{_QUARANTINE}{label}/{name}")
+
+    def _list_aside(self, label: str) -> Iterator[str]:
+        prefix = f"{_QUARANTINE}{label}/"
+        with self._errors("list", prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                yield from (held["Key"].removeprefix(prefix) for held in page.get("Contents", []))
+
+    def _shift(self, name: str, source: str, target: str) -> None:
+        """Copy inside the bucket, look at the copy, then delete the source: four calls, more for large objects."""
+        there = self._size_or_none(target)
+        try:
+            size = self._size(source)
+        except ObjectNotFoundError:
+            if there is None:
+                raise
+            return
+        if there is None:
+            self._copy(source, target)
+            there = self._size(target)
+        if there != size:
+            raise self._taken(target)
+        self._delete(source)
+
+    def _copy(self, source: str, target: str) -> None:
+        plan = TransferConfig(multipart_threshold=_COPY_BYTES, multipart_chunksize=_COPY_BYTES, use_threads=False)
+        with self._errors("copy", source):
+            self.client.copy({"Bucket": self.bucket, "Key": source}, self.bucket, target, Config=plan)
+
+    def _size_or_none(self, name: str) -> int | None:
+        try:
+            return self._size(name)
+        except ObjectNotFoundError:
+            return None
 
     def _list_objects(self, start_after: str, skip_prefixes: tuple[str, ...]) -> Iterator[ObjectInfo]:
         """Yield what the pages hold; one call a page, and one more for each skipped prefix that is met."""

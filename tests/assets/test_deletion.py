@@ -88,5 +88,6 @@ def test_delete_costs_a_constant_number_of_statements(memory: Buckets, owner: Us
     assert len(trips(few)) == len(trips(many))
     assert trips(one)[:2] == ["SELECT", "SELECT"]
     assert trips(one)[-1] == "UPDATE"
-    # Derivations and attributes go by themselves (three relations); children are asked for; usage is noted.
-    assert len(trips(one)) <= 10, connection.vendor
+    # Derivations and attributes go by themselves (three relations); children are asked for; usage is noted; SQLite
+    # keeps names apart.
+    assert len(trips(one)) <= 11, connection.vendor

@@ -314,6 +314,48 @@ class StorageContract:
         resumed = storage.list_objects(start_after="temp/", skip_prefixes=("temp/", "cache/"))
         assert [info.key for info in resumed] == [key for key in kept if key > "temp/"]
 
+    def test_set_aside_takes_the_object_out_of_reach_and_put_back_returns_it(self, storage: ObjectStorage) -> None:
+        name = stored(storage)
+        kept = stored(storage)
+        for _ in range(2):  # either verb may be repeated
+            storage.set_aside(name, "run1")
+        assert not storage.exists(name)
+        skipped = (storage.quarantine_prefix,) if storage.quarantine_prefix else ()
+        assert [info.key for info in storage.list_objects(skip_prefixes=skipped)] == [kept]
+        assert (list(storage.list_aside("run1")), list(storage.list_aside("run2"))) == ([name], [])
+        for _ in range(2):
+            storage.put_back(name, "run1")
+        assert (bytes_of(storage, name), list(storage.list_aside("run1"))) == (TEN, [])
+
+    def test_put_back_on_a_taken_name_refuses_and_keeps_both(self, storage: ObjectStorage) -> None:
+        name = stored(storage)
+        storage.set_aside(name, "run1")
+        stored(storage, b"another", name)
+        with pytest.raises(ObjectExistsError):
+            storage.put_back(name, "run1")
+        assert bytes_of(storage, name) == b"another"
+        storage.delete(name)
+        storage.put_back(name, "run1")
+        assert bytes_of(storage, name) == TEN
+
+    def test_set_aside_of_nothing_and_put_back_of_nothing_are_missing_objects(self, storage: ObjectStorage) -> None:
+        for move in (storage.set_aside, storage.put_back):
+            with pytest.raises(ObjectNotFoundError):
+                move("ab/absent", "run1")
+
+    def test_drop_aside_deletes_only_what_is_quarantined_and_may_be_repeated(self, storage: ObjectStorage) -> None:
+        gone, kept = stored(storage), stored(storage)
+        storage.set_aside(gone, "run1")
+        for name in (gone, gone, kept):
+            storage.drop_aside(name, "run1")
+        assert (list(storage.list_aside("run1")), storage.exists(gone), storage.exists(kept)) == ([], False, True)
+
+    @pytest.mark.parametrize("label", ["", "..", "a/b", ".hidden"])
+    def test_hostile_label_is_refused(self, storage: ObjectStorage, label: str) -> None:
+        for move in (storage.set_aside, storage.put_back, storage.drop_aside):
+            with pytest.raises(InvalidKeyError):
+                move("ab/absent", label)
+
 
 class BoundedMemoryContract:
     """For backends that do not hold the bytes themselves."""

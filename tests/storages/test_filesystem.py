@@ -346,3 +346,26 @@ def test_save_of_empty_content_makes_an_empty_file(storage: FilesystemObjectStor
     assert storage.size(name) == 0
     with pytest.raises(ObjectNotFoundError):
         storage.size(new_name())
+
+
+def test_move_that_was_cut_between_its_two_names_is_finished_either_way(tmp_path: Path) -> None:
+    storage = FilesystemObjectStorage(location=tmp_path / "b")
+    for finish in (storage.set_aside, storage.put_back):
+        name = storage.save("ab/one" if finish == storage.set_aside else "ab/two", ContentFile(b"x"))
+        aside = tmp_path / "b" / ".quarantine" / "run1" / name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.link(storage.path(name), aside)
+        finish(name, "run1")
+        assert (storage.exists(name), aside.exists()) == (finish == storage.put_back, finish == storage.set_aside)
+
+
+def test_identity_is_hidden_replaced_and_gone_with_the_disk(tmp_path: Path) -> None:
+    storage = FilesystemObjectStorage(location=tmp_path / "b")
+    assert (storage.read_identity(), storage.is_untouched()) == ("", True)
+    storage.write_identity("first")
+    storage.write_identity("second")
+    assert (storage.read_identity(), storage.is_untouched(), list(storage.list_objects())) == ("second", True, [])
+    storage.delete(storage.save("ab/one", ContentFile(b"x")))
+    assert not storage.is_untouched()
+    (tmp_path / "b").rename(tmp_path / "away")
+    assert (storage.read_identity(), storage.is_untouched()) == ("", True)
