@@ -69,7 +69,9 @@ def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
 
 def _reason(error: dict[str, Any]) -> str:
     """Name the field and what is wrong with it; the value is not repeated."""
-    place = [str(part) for part in error["loc"] if part not in ("query", "body", "path")]
+    place = [str(part) for part in error["loc"]]
+    while len(place) > 1 and place[0] in ("query", "body", "path"):  # where it was, not what
+        place = place[1:]
     return f"{'.'.join(place) or 'body'}: {error['msg']}"
 
 

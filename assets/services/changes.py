@@ -11,7 +11,7 @@ from uuid import UUID
 
 from assets.models import Asset, Derivation
 from assets.services import usage
-from assets.services.indexing import forget, index_new, reindex, unindex
+from assets.services.indexing import forget, index_again, index_changed, index_new, unindex
 from assets.services.objects import drop_references
 from assets.services.quota import charge, refund
 
@@ -36,8 +36,7 @@ def changed(before: Asset, after: Asset) -> None:
     Raises:
         StorageFullError: it grew, and the owner's quota does not allow it.
     """
-    if any(getattr(before, name) != getattr(after, name) for name in ("name_folded", "metadata", "tags")):
-        reindex([after])
+    index_changed(before, after)
     usage.changed(before, after)
     charge(after.owner_id, (after.size or 0) - (before.size or 0))
 
@@ -50,7 +49,7 @@ def trashed(assets: Sequence[Asset]) -> None:
 
 def restored(assets: Sequence[Asset]) -> None:
     """Note assets of one owner that came back from the trash, as they are now; `metadata` is not loaded."""
-    reindex(assets)
+    index_again(assets)
     usage.restored(assets)
 
 

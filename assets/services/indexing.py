@@ -33,8 +33,20 @@ def index_new(assets: Sequence[Asset]) -> None:
     AssetAttribute.objects.bulk_create(_attributes(assets), batch_size=_ROWS)
 
 
-def reindex(assets: Sequence[Asset]) -> None:
-    """Index live assets as their rows are now: changed ones, and ones that came back; inside their section.
+def index_changed(before: Asset, after: Asset) -> None:
+    """Index what changed of a live asset, inside its section.
+
+    A new name costs one statement on SQLite, new metadata or tags cost two.
+    """
+    if before.name_folded != after.name_folded and connection.vendor == "sqlite":
+        _rename(after)
+    if (before.metadata, before.tags) != (after.metadata, after.tags):
+        AssetAttribute.objects.filter(asset=after).delete()
+        AssetAttribute.objects.bulk_create(_attributes([after]))
+
+
+def index_again(assets: Sequence[Asset]) -> None:
+    """Index assets that came back, as their rows are now, inside their section.
 
     Metadata that was not loaded is read. Costs two statements more than `index_new`, three with that.
     """
@@ -99,6 +111,12 @@ def _insert_names(assets: Sequence[Asset]) -> None:
             places = ", ".join(["(%s, %s, %s, %s)"] * len(part))
             values = [value for row in part for value in row]
             cursor.execute(f"INSERT INTO {SEARCH_TABLE} (rowid, name, asset, owner) VALUES {places}", values)  # noqa: S608
+
+
+def _rename(asset: Asset) -> None:
+    with connection.cursor() as cursor:
+        statement = f"UPDATE {SEARCH_TABLE} SET name = %s WHERE rowid = %s"  # noqa: S608  # a name of ours
+        cursor.execute(statement, [asset.name_folded, search_row(asset.pk)])
 
 
 def _delete_names(asset_ids: Collection[UUID]) -> None:

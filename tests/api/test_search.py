@@ -26,7 +26,7 @@ NAMES = (
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Search as an owner of few assets, and as one of many, for whom the index is asked."""
     if request.param == "many":
-        monkeypatch.setattr(search, "FEW", -1)
+        monkeypatch.setattr(search, "FEW", 0)
     return str(request.param)
 
 
