@@ -23,6 +23,7 @@ from assets.signing import Keyring, keyring, sign, window
 from storagecache.capabilities import UrlSigner
 from storagecache.environment import SIGNED_URL_LIFE, SIGNED_URL_WINDOW, Environment
 
+PUBLIC_POLICY: Final = "public, no-cache"  # the Cache-Control of what anybody may read, until they may not
 _ALIASES: Final = ("assets", "temp")
 
 
