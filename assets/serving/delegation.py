@@ -25,7 +25,11 @@ _NOT_FOR_S3: Final = frozenset({"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HT
 _NOT_FOR_PROXY: Final = _NOT_FOR_S3 | {"HTTP_IF_NONE_MATCH"}
 _PLAIN_RANGE: Final = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 _OF_A_REDIRECT: Final = (("Cache-Control", "private, no-store"), ("X-Content-Type-Options", "nosniff"))
-_OF_THE_BYTES: Final = frozenset({"Accept-Ranges", "Content-Length", "Content-Range"})  # nginx writes its own
+# What nginx writes itself; Accept-Ranges to a 200 only.
+_OF_NGINX: Final = {
+    200: frozenset({"Accept-Ranges", "Content-Length"}),
+    206: frozenset({"Content-Range", "Content-Length"}),
+}
 
 
 class Delegated(NamedTuple):
@@ -82,7 +86,7 @@ def _by_proxy(environ: Mapping[str, str], located: Located, plan: Plan, location
     """Name the file to nginx, which sends it, or the one plain range of it, with what it keeps of our headers."""
     if _is_odd(environ, plan, _NOT_FOR_PROXY):
         return None
-    kept = tuple(header for header in plan.headers if header[0] not in _OF_THE_BYTES)
+    kept = tuple(header for header in plan.headers if header[0] not in _OF_NGINX[plan.status])
     file = f"{location}/{located.storage}/{quote(located.key)}"
     return Delegated(200, (*kept, ("X-Accel-Redirect", file)))
 
