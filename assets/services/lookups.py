@@ -19,7 +19,7 @@ from django.db import connection as catalog
 from assets.services.reading import locating_sql
 from storagecache.errors import BackendUnavailableError
 
-CONNECTIONS: Final = 4  # per process
+CONNECTIONS: Final = 2  # per process
 WAIT: Final = 1.0  # seconds until a question without a free connection is given up
 REST: Final = 1.0  # seconds without a try after the catalog could not be reached
 CACHE_KIB: Final = 4000  # of pages, for each SQLite connection
