@@ -25,6 +25,7 @@ from storagecache.capabilities import UrlSigner
 from storagecache.environment import SIGNED_URL_LIFE, SIGNED_URL_WINDOW, Environment
 
 THUMBNAIL_SIZE: Final = 256  # pixels, of the URL in lists
+PUBLIC_POLICY: Final = "public, no-cache"  # the Cache-Control of what anybody may read, until they may not
 _ALIASES: Final = ("assets", "temp")
 
 

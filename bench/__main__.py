@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import servers
+from bench import hot, servers
 from bench.measures import BENCHMARKS, FULL, MB, QUICK, Figure, Scale, seed
 from bench.memory import PeakMemory
 from bench.servers import Server
@@ -29,6 +29,10 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder)))
         ours, limit = _start(stack, folder, options.command)
+        if options.hot and limit:
+            for line in hot.report(ours, limit, folder / "service", scale):
+                print(line, flush=True)
+            return 0
         for server in filter(None, (ours, limit)):
             seed(server, scale)
         print(HEAD, flush=True)
@@ -42,6 +46,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and one second each, for continuous checks")
+    parser.add_argument("--hot", action="store_true", help="signed reads beside nginx, in pairs (bench/hot.py)")
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="this benchmark; may be repeated")
     parser.add_argument("--folder", help="where the data goes; default: the system's folder for temporary files")
     parser.add_argument("--command", type=shlex.split, help="measure this server instead of ours; {port} is filled in")

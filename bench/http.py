@@ -114,7 +114,7 @@ def _scratch() -> memoryview:
 
 def _wrk(port: int, path: str, *, connections: int, seconds: float) -> Load:
     url = f"http://127.0.0.1:{port}{path}"
-    command = ["wrk", "-t2", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", url]
+    command = ["wrk", f"-t{min(2, connections)}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", url]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = re.search(r"Requests/sec:\s*([\d.]+)", text)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)

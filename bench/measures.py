@@ -10,8 +10,8 @@ from http.client import HTTPConnection
 from types import MappingProxyType
 
 from bench import http
-from bench.readers import served, slow_readers
 from bench.servers import Server
+from bench.slow_clients import Crowd, served, slow_clients
 
 KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
 FOLDER = "/storage/assets/bench/"
@@ -112,14 +112,15 @@ def _tail(server: Server, scale: Scale) -> Figure:
 
 
 def _probe_beside_readers(server: Server, scale: Scale) -> Figure:
-    with slow_readers(server.port, FOLDER + "10m", count=scale.readers, rate=READER_RATE) as readers:
+    crowd = Crowd(readers=scale.readers, rate=READER_RATE)
+    with slow_clients(server.port, FOLDER + "10m", crowd) as readers:
         connection = http.connect(server.port)
         latencies = []
         deadline = time.monotonic() + scale.seconds
         while time.monotonic() < deadline:
             latencies.append(_timed(connection, FOLDER + "4k", {}))
             time.sleep(0.01)
-        alive = served(readers)
+        alive = served(readers).readers
     load = http.Load(0, 0, tuple(latencies))
     remark = f"{alive} of {scale.readers} served, worst {max(latencies) * 1e3:.0f} ms"
     return Figure(load.percentile(0.99) * 1e3, scale.readers - alive, remark)

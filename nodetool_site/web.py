@@ -16,11 +16,15 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from nodetool_site.dispatch import Environ, install
 from nodetool_site.lifeline import die_with
 from storagecache.environment import Environment
 
 APPLICATION = "nodetool_site.wsgi:application"
-THREADS = 400  # per process: one for each transfer in flight; the kernel deals connections out unevenly (see 0002)
+THREADS = 320  # per process: granian's, one for each body on its way in (see nodetool_site.dispatch)
+IDLE_SECONDS = 5  # until one of those without work ends (the least): many make small answers slow
+TRANSFERS = 800  # per process: ours, one for each download that waits for its reader; the kernel deals connections out
+# unevenly to the processes (docs/decisions/0002-web-server.md)
 CONNECTIONS = 2048  # per process: idle keep-alive connections hold no thread, but count here
 BACKLOG = 2048
 BUFFER = 64 * 1024  # bytes a connection may buffer; also the longest request head
@@ -44,6 +48,7 @@ def server(environment: Environment, application: str = APPLICATION) -> MPServer
         websockets=False,
         workers=processes(environment),
         blocking_threads=THREADS,
+        blocking_threads_idle_timeout=IDLE_SECONDS,
         backpressure=CONNECTIONS,
         backlog=BACKLOG,
         respawn_failed_workers=True,
@@ -57,8 +62,14 @@ def load(parent: int, target: str) -> Callable[..., object]:
     """Import the application inside a web process, which from then on ends with granian's main process, `parent`."""
     die_with(parent)
     module, _, name = target.partition(":")
-    application: Callable[..., object] = getattr(importlib.import_module(module), name)
+    imported = importlib.import_module(module)
+    application: Callable[..., object] = getattr(imported, name)
+    install(getattr(imported, "quick", _nothing_is_quick), TRANSFERS)
     return application
+
+
+def _nothing_is_quick(_environ: Environ) -> None:
+    """Leave every request to the application."""
 
 
 def main() -> None:

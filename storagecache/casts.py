@@ -167,6 +167,14 @@ def folder(value: str) -> Path:
         raise ValueError("a path whose home folder exists") from None
 
 
+def location(value: str) -> str:
+    """Read the path of a location of a proxy, such as `/objects`; a trailing slash is dropped."""
+    word = value.strip().rstrip("/")
+    if not re.fullmatch(r"(?:/[A-Za-z0-9_.-]+)+", word):
+        raise ValueError("a path such as /objects, of ASCII letters, digits and - _ .")
+    return word
+
+
 def web_url(value: str) -> str:
     """Read an http(s) URL with a host and without query; a trailing slash is dropped."""
     word = value.strip()

@@ -105,6 +105,7 @@ class Environment:
     asset_domain: str | None = _variable("ASSET_DOMAIN", casts.domain_url, None, "storage")
     asset_temp_domain: str | None = _variable("ASSET_TEMP_DOMAIN", casts.domain_url, None, "storage")
     public_url: str | None = _variable("NODETOOL_STORAGE_PUBLIC_URL", casts.web_url, None, "storage")
+    accel_redirect: str | None = _variable("ACCEL_REDIRECT", casts.location, None, "storage")
     temp_ttl: int = _variable("TEMP_TTL", casts.life, 24 * 3600, "storage")
     grace_time: int = _variable("GRACE_TIME", casts.duration, 2 * 3600, "storage")
     trash_ttl: int = _variable("TRASH_TTL", casts.duration, 30 * 86400, "storage")

@@ -246,6 +246,8 @@ WRONG = [
     ("S3_ENDPOINT_URL", "http://[::1"),
     ("S3_ENDPOINT_URL", "http://h:port"),
     ("S3_DELIVERY", "mail"),
+    ("ACCEL_REDIRECT", "objects"),
+    ("ACCEL_REDIRECT", "/a b"),
     ("NODETOOL_API_URL", "ftp://h"),
     ("ASSET_DOMAIN", "https://"),
     ("ASSET_BUCKET", "a/b"),

@@ -18,6 +18,8 @@ SUITES = (
     "tests/services",
     "tests/commands/test_purge_temp.py",
     "tests/integrity",
+    "tests/serving/test_hot.py",
+    "tests/serving/test_lookups.py",
     "tests/workflows/test_jobs.py",
     "tests/context",
     "tests/media/test_previews.py",

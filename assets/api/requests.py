@@ -62,9 +62,9 @@ def refuse_unknown(
         if name.startswith(dynamic):
             found[name] = values[0]
         elif name not in fields:
-            raise UnprocessableError(f"{_shown(name)}: there is no such query parameter.")
+            raise UnprocessableError(f"{name[:_SHOWN]}: there is no such query parameter.")
         if len(values) > 1:
-            raise UnprocessableError(f"{_shown(name)}: given {len(values)} times.")
+            raise UnprocessableError(f"{name[:_SHOWN]}: given {len(values)} times.")
     return found
 
 

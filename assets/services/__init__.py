@@ -1,9 +1,19 @@
 """The only writer of the catalog and of the buckets. Views, commands and the admin call these functions."""
 
 from assets.services.deletion import delete_assets, delete_at
+from assets.services.lookups import Lookups
 from assets.services.objects import storage_of
 from assets.services.purging import PurgeReport, purge
-from assets.services.reading import Located, find_asset_at, locate, nothing_at, open_asset, open_object, storage_for
+from assets.services.reading import (
+    Located,
+    find_asset_at,
+    locate,
+    located,
+    nothing_at,
+    open_asset,
+    open_object,
+    storage_for,
+)
 from assets.services.sections import release_connection
 from assets.services.uploads import (
     AssetDetails,
@@ -18,6 +28,7 @@ from assets.services.uploads import (
 __all__ = [
     "AssetDetails",
     "Located",
+    "Lookups",
     "Precondition",
     "PurgeReport",
     "Stored",
@@ -26,6 +37,7 @@ __all__ = [
     "delete_at",
     "find_asset_at",
     "locate",
+    "located",
     "nothing_at",
     "open_asset",
     "open_object",

@@ -57,12 +57,12 @@ def locate(bucket: str, key: str) -> Located:
         ObjectNotFoundError: nothing is there, or it has expired.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_locating_sql(connection.vendor), [bucket, key])
+        cursor.execute(locating_sql(connection.vendor), [bucket, key])
         row = cursor.fetchone()
-    located = _located(row) if row else None
-    if located is None or (located.expires_at is not None and located.expires_at <= timezone.now()):
+    found = located(row) if row else None
+    if found is None or (found.expires_at is not None and found.expires_at <= timezone.now()):
         raise nothing_at(bucket, key)
-    return located
+    return found
 
 
 def open_object(placed: Placed, start: int, length: int | None) -> BinaryIO:
@@ -144,14 +144,15 @@ def digest_of(reference: str) -> str | None:
 
 
 @functools.cache
-def _locating_sql(vendor: str) -> str:
+def locating_sql(vendor: str) -> str:
     """Let the ORM write the statement once for each engine: its parameters are bucket and key, in this order."""
     sql, parameters = Asset.objects.at("b", "k").values_list(*_COLUMNS).query.sql_with_params()
     assert parameters == ("b", "k"), parameters
     return sql
 
 
-def _located(row: tuple[object, ...]) -> Located:
+def located(row: tuple[object, ...]) -> Located:
+    """Read a row of `locating_sql`."""
     asset_id, object_id, owner_id, is_public, name, content_type, changed_at, expires_at, *rest = row
     return Located(
         _hex(asset_id), _hex(object_id), owner_id, bool(is_public), name, content_type,  # type: ignore[arg-type]

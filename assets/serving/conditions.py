@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Self
 
 from storagecache.errors import PreconditionFailedError
@@ -157,6 +158,7 @@ def parse_http_date(field: str, *, now: int) -> int | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def format_http_date(seconds: int) -> str:
     """Write seconds since 1970 as IMF-fixdate, in English whatever the locale (RFC 9110 5.6.7)."""
     year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)

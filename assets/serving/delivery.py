@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
@@ -11,8 +12,10 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from assets.api.errors import error_response
 from assets.serving.plan import Body, Part, Plan
 
-SHORTEST_BLOCK: Final = 64 << 10  # bytes; each of hundreds of slow readers holds one
-LONGEST_BLOCK: Final = 256 << 10  # bytes; what the fastest reader gets at once
+SHORT_BLOCK: Final = 16 << 10  # bytes; each of hundreds of slow readers holds a few
+FIRST_BLOCK: Final = 64 << 10  # bytes; what a reader gets first, and then twice as much each time, with a long slot
+LONG_BLOCK: Final = 256 << 10  # bytes; what the fastest readers get at once
+LONG_SLOTS: Final = 16  # readers of a process who may get more than a short block at once
 QUICK: Final = 0.004  # seconds; a reader who takes a block in less gets a longer one next
 
 OpenPart = Callable[[int, int], BinaryIO]  # start, length -> a stream to close
@@ -27,18 +30,46 @@ class BlockResponse(StreamingHttpResponse):
         return self.blocks
 
 
+class LongSlots:
+    """How many readers may be served in long blocks at once; thread-safe."""
+
+    def __init__(self, number: int) -> None:
+        self._free = threading.Semaphore(number)
+
+    def take(self) -> bool:
+        """Take a slot if one is free."""
+        return self._free.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        """Free a slot that was taken."""
+        self._free.release()
+
+
+_SLOTS: Final = LongSlots(LONG_SLOTS)
+
+
 class Blocks:
     """The bytes of one stream, block by block, never more than `length`; closes the stream at its end.
 
-    The length of a block follows its reader: hundreds of slow ones hold little memory, and a fast one is served in few
-    steps (10 MB over loopback: 0.9 of nginx's rate, and 0.6 with short blocks).
+    The length of a block follows its reader: a fast one is served in few steps (10 MB over loopback: 0.9 of nginx's
+    rate, and 0.6 with blocks of 64 KiB), hundreds of slow ones hold little memory. The kernel's buffers make everybody
+    look fast for the first megabytes, so that only a few readers get long blocks at once.
     """
 
-    def __init__(self, stream: BinaryIO, length: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        length: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        slots: LongSlots = _SLOTS,
+    ) -> None:
         self._stream = stream
         self._left = length
         self._clock = clock
-        self._size = SHORTEST_BLOCK // 2  # the first block doubles it
+        self._slots = slots
+        self._has_slot = False
+        self._size = SHORT_BLOCK
         self._sent = clock()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -51,9 +82,9 @@ class Blocks:
             ConnectionError: the bucket holds less than the catalog says; the client must not take it for whole.
         """
         if not self._left:
+            self._release()
             raise StopIteration
-        quick = self._clock() - self._sent < QUICK
-        self._size = min(self._size * 2, LONGEST_BLOCK) if quick else SHORTEST_BLOCK
+        self._follow(self._clock() - self._sent < QUICK)
         block = self._stream.read(min(self._size, self._left))
         if not block:
             raise ConnectionError(f"the object ended {self._left} bytes early")
@@ -63,7 +94,24 @@ class Blocks:
 
     def close(self) -> None:
         """Close the stream."""
+        self._release()
         self._stream.close()
+
+    def _follow(self, quick: bool) -> None:
+        """Choose the length of the next block by how the last one was taken."""
+        if not quick:
+            self._release()
+        elif self._has_slot:
+            self._size = min(self._size * 2, LONG_BLOCK)
+        elif self._slots.take():
+            self._has_slot = True
+            self._size = FIRST_BLOCK
+
+    def _release(self) -> None:
+        self._size = SHORT_BLOCK
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.give_back()
 
 
 def respond(plan: Plan, open_part: OpenPart) -> HttpResponseBase:

@@ -63,6 +63,7 @@ def treatment(content_type: str) -> Treatment:
     return Treatment(content_type, disposition, _MEDIA_POLICY if essence in _MEDIA_TYPES else _POLICY)
 
 
+@lru_cache(maxsize=1024)
 def content_disposition(disposition: str, name: str) -> str:
     """Write a Content-Disposition that saves under `name` (RFC 6266 4, RFC 8187 3.2).
 

@@ -5,7 +5,7 @@ The web server has bounds too (nodetool_site/web.py), but they follow how the by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from django.http import HttpRequest, HttpResponseBase
@@ -17,6 +17,15 @@ MAX_HEADERS: Final = 100  # what the web server takes
 MAX_HEADER_BYTES: Final = 32 << 10  # of all names and values
 
 
+def refused_status(environ: Mapping[str, str]) -> int | None:
+    """Give the status that a head out of bounds is answered with, by the WSGI environ (`request.META` is one)."""
+    path = environ.get("nodetool.path_info") or environ.get("PATH_INFO", "")
+    if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_TARGET:
+        return 414
+    sizes = [len(name) + len(environ[name]) for name in environ if name[:5] == "HTTP_"]
+    return 431 if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEADER_BYTES else None
+
+
 class HeadMiddleware:
     """Refuses what is out of bounds before anything looks at it, with 414 and 431 (RFC 9110 15.5.15, RFC 6585 5)."""
 
@@ -25,11 +34,10 @@ class HeadMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on if its head is within bounds."""
-        meta = request.META
-        if len(meta.get("nodetool.path_info", request.path_info)) + len(meta.get("QUERY_STRING", "")) > MAX_TARGET:
+        status = refused_status(request.META)
+        if status == 414:
             return error_response(414, f"The address is longer than {MAX_TARGET} bytes.")
-        sizes = [len(name) + len(value) for name, value in meta.items() if name.startswith("HTTP_")]
-        if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEADER_BYTES:
+        if status == 431:
             return error_response(
                 431, f"The headers are too many or too large: {MAX_HEADERS} and {MAX_HEADER_BYTES} bytes are the most."
             )

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from assets.access import reader_id, writer
 from assets.api.errors import error_response
-from assets.links import cache_control, current_links
+from assets.links import PUBLIC_POLICY, cache_control
 from assets.models import Asset
 from assets.services import (
     Located,
@@ -26,29 +25,19 @@ from assets.services import (
     open_object,
     put_content,
     release_connection,
-    storage_of,
 )
+from assets.serving.address import split_path
+from assets.serving.delegation import Delegated, delegate, served_object
 from assets.serving.delivery import respond
-from assets.serving.plan import Body, Conditions, Plan, ServedObject, plan_get
+from assets.serving.plan import Conditions, plan_get
 from assets.serving.signed import InvalidLinkError, claims_to_be_signed, grant_of, one_refusal
 from assets.serving.uploads import claimed_content_type, expires_in, request_body, write_precondition
 from assets.signing import Grant
-from storagecache.capabilities import UrlSigner
 from storagecache.environment import Environment
 from storagecache.errors import ObjectNotFoundError
-from storagecache.keys import decode_key
 
-PREFIXES: Final = (
-    (b"/storage/assets/", "assets"),
-    (b"/storage/temp/", "temp"),
-    (b"/api/storage/temp/", "temp"),
-    (b"/api/storage/", "assets"),
-)
 _METHODS: Final = ("get", "head", "put", "delete", "options")
 _ALLOW: Final = ", ".join(_METHODS).upper()
-# A redirected client repeats these to S3, whose dates and ETags are not ours: such a GET is proxied.
-_PLAIN_RANGE: Final = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
-_NOT_FOR_S3: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
 
 
 @method_decorator(csrf_exempt, name="dispatch")  # assets.access judges each way of being known by itself
@@ -118,11 +107,10 @@ def address(request: HttpRequest) -> tuple[str, str]:
         InvalidKeyError: what the grammar of keys refuses.
     """
     raw = request.META.get("nodetool.path_info")
-    path = raw.encode("latin-1") if raw is not None else request.path_info.encode()
-    for prefix, bucket in PREFIXES:
-        if path.startswith(prefix):
-            return bucket, decode_key(path[len(prefix) :])
-    raise ObjectNotFoundError("Not found.")
+    found = split_path(raw.encode("latin-1") if raw is not None else request.path_info.encode())
+    if found is None:
+        raise ObjectNotFoundError("Not found.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +139,7 @@ def _find(request: HttpRequest) -> tuple[Located, _Reading]:
     if grant is not None:
         return located, _Reading(cache_control(grant.expires_at - time.time()), "", grant)
     if located.is_public:
-        return located, _Reading("public, no-cache", "")
+        return located, _Reading(PUBLIC_POLICY, "")
     if reader_id(request) != located.owner_id:
         raise nothing_at(bucket, key)
     return located, _Reading("private, no-cache", "Cookie, Authorization")
@@ -163,14 +151,15 @@ def _answer(request: HttpRequest, located: Located, reading: _Reading) -> HttpRe
     plan = plan_get(
         request.method or "GET",
         Conditions.from_environ(request.META),
-        _served(located),
+        served_object(located),
         now=int(time.time()),
         cache_control=reading.cache_control,
         vary=reading.vary,
         download=download,
     )
-    redirect = _redirect(request, located, plan, reading.grant, download=download)
-    response = redirect or respond(plan, functools.partial(open_object, located))
+    until = reading.grant.expires_at if reading.grant else None
+    elsewhere = delegate(request.META, located, plan, until=until, download=download)
+    response = _delegated(elsewhere) if elsewhere else respond(plan, functools.partial(open_object, located))
     _keep_on_site(response, reading)
     return response
 
@@ -185,40 +174,12 @@ def _keep_on_site(response: HttpResponseBase, reading: _Reading) -> None:
         response["Cross-Origin-Resource-Policy"] = "same-site"
 
 
-def _served(located: Located) -> ServedObject:
-    return ServedObject(
-        size=located.size,
-        etag=located.etag,
-        content_type=located.content_type,
-        modified_at=int(located.changed_at.timestamp()),
-        name=located.name,
-    )
-
-
-def _redirect(
-    request: HttpRequest, located: Located, plan: Plan, grant: Grant | None, *, download: bool
-) -> HttpResponse | None:
-    """Send a plain GET to the bucket itself, when it can answer."""
-    if plan.body is not Body.RUN or Environment.current().s3_delivery != "redirect":
-        return None
-    storage = storage_of(located)
-    if not isinstance(storage, UrlSigner) or _differs_at_s3(request, plan):
-        return None
-    links = current_links()
-    end = links.end(located.expires_at, grant.expires_at if grant else None)
-    url = links.presigned(located, _served(located), end=end, download=download)
-    if url is None:
-        return None
-    response = HttpResponseRedirect(url)
-    response["Cache-Control"] = "private, no-store"
+def _delegated(answer: Delegated) -> HttpResponse:
+    response = HttpResponse(status=answer.status)
+    del response["Content-Type"]
+    for name, value in answer.headers:
+        response[name] = value
     return response
-
-
-def _differs_at_s3(request: HttpRequest, plan: Plan) -> bool:
-    """Tell whether S3 could answer otherwise than planned: to what it knows less of, or to a Range but the plainest."""
-    wanted = request.META.get("HTTP_RANGE")
-    is_odd = wanted is not None and (plan.status != 206 or not _PLAIN_RANGE.fullmatch(wanted))
-    return is_odd or any(name in request.META for name in _NOT_FOR_S3)
 
 
 def _stored(asset: Asset, *, status: int) -> HttpResponse:
