@@ -64,6 +64,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
         (("GET", "", LIST), ("GET", "?page_size=1", LIST), ("PUT", "", NOT_ALLOWED), ("POST", "", MAKE)),
     ),
     "api/assets/": ("/api/assets/", (("GET", "", LIST), ("POST", "", MAKE))),
+    "api/assets/search": ("/api/assets/search", (("GET", "?query=private", LIST), ("PUT", "", NOT_ALLOWED))),
     "api/assets/<asset_id>/thumbnail": (
         "/api/assets/",
         (

@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Query, Schema
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.api.errors import BadRequestError, UnprocessableError
-from assets.api.requests import caller_id, errors, json_answer, refuse_unknown
+from assets.api.requests import caller_id, errors, json_answer, refuse_unknown, shown
 from assets.api.schemas import AssetOut, Text, asset_out
 from assets.attributes import COMPARISONS, MAX_CONDITIONS, MAX_KEY, MAX_TEXT, META, Condition, ConditionError, condition
 from assets.links import Links, current_links
@@ -19,7 +19,6 @@ from assets.services.cursors import CursorError
 from assets.services.listing import MAX_PAGE, Filters, Order, list_assets
 from assets.services.search import MIN_TERM, Place, search_assets
 
-_SHOWN: Final = 64  # characters of what a client sent
 _META_PARAMETERS: Final = [
     {
         "in": "query",
@@ -155,9 +154,9 @@ def _conditions(parameters: dict[str, str]) -> tuple[Condition, ...]:
     for parameter, text in parameters.items():
         name, _, comparison = parameter.removeprefix(META).partition("__")
         if not name or len(name) > MAX_KEY or ((comparison or "__" in parameter) and comparison not in COMPARISONS):
-            raise UnprocessableError(f"{_shown(parameter)}: there is no such query parameter.")
+            raise UnprocessableError(f"{shown(parameter)}: there is no such query parameter.")
         if len(text) > MAX_TEXT or "\x00" in parameter + text:
-            raise UnprocessableError(f"{_shown(parameter)}: must have at most {MAX_TEXT} characters, and no NUL.")
+            raise UnprocessableError(f"{shown(parameter)}: must have at most {MAX_TEXT} characters, and no NUL.")
         asked[name].append((comparison, text))
     if len(asked) > MAX_CONDITIONS:
         raise UnprocessableError(f"{META}*: at most {MAX_CONDITIONS} keys in one list.")
@@ -165,7 +164,3 @@ def _conditions(parameters: dict[str, str]) -> tuple[Condition, ...]:
         return tuple(condition(name, asked[name]) for name in sorted(asked))
     except ConditionError as error:
         raise UnprocessableError(str(error)) from error
-
-
-def _shown(name: str) -> str:
-    return name[:_SHOWN].encode("ascii", "backslashreplace").decode()

@@ -62,10 +62,15 @@ def refuse_unknown(
         if name.startswith(dynamic):
             found[name] = values[0]
         elif name not in fields:
-            raise UnprocessableError(f"{name[:_SHOWN]}: there is no such query parameter.")
+            raise UnprocessableError(f"{shown(name)}: there is no such query parameter.")
         if len(values) > 1:
-            raise UnprocessableError(f"{name[:_SHOWN]}: given {len(values)} times.")
+            raise UnprocessableError(f"{shown(name)}: given {len(values)} times.")
     return found
+
+
+def shown(name: str) -> str:
+    """Give what a client sent as it can stand in a message: cut, and with nothing that a terminal would act on."""
+    return name[:_SHOWN].encode("unicode_escape").decode()
 
 
 def caller_id(request: HttpRequest) -> int:

@@ -31,7 +31,7 @@ def test_home_folder_is_a_custom_uuid_that_no_row_has(user_id: int) -> None:
 
 
 @pytest.mark.parametrize("owner_id", [1, 31, 2**31 - 1])
-def test_folder_of_what_lies_in_home_is_the_home_folder(transactional_db: None, owner_id: int) -> None:
+def test_folder_of_what_lies_in_home_is_the_home_folder(db: None, owner_id: int) -> None:
     folder = make_folder(User.objects.create_user("u", pk=owner_id))
     assert folder.folder == home_folder(owner_id)
     assert Asset.objects.get(folder=home_folder(owner_id)) == folder
