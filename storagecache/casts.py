@@ -98,6 +98,19 @@ def size(value: str) -> int:
     return bytes_
 
 
+def duration_text(seconds: int) -> str:
+    """Write a duration as one would set it: in the largest unit that leaves no rest, up to days."""
+    unit = next(name for name in ("d", "h", "m", "s") if seconds % _SECONDS[name] == 0)
+    unit = "h" if seconds == _SECONDS["d"] else unit  # 24h, as everybody writes it
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+def size_text(bytes_: int) -> str:
+    """Write a size as one would set it: in the largest unit that leaves no rest."""
+    unit = next(name for name in ("t", "g", "m", "k", "") if bytes_ % _BYTES[name] == 0)
+    return f"{bytes_ // _BYTES[unit]}{unit.upper() + 'iB' if unit else ''}"
+
+
 def limit(value: str) -> int:
     """Read a size that is not zero."""
     if not (bytes_ := size(value)):

@@ -13,10 +13,11 @@ import io
 import os
 import re
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +41,9 @@ SIGNED_URL_WINDOW: Final = 900  # seconds inside which the same URL is returned 
 DEFAULT_SOURCE: Final = "default"
 PROCESS_SOURCE: Final = "environment"
 PYTEST_SOURCE: Final = "pytest"
+SETTINGS_FILE: Final = "settings.yaml"  # in the configuration folder
+SECRETS_FILE: Final = "secrets.yaml"
+CONFIG_VARIABLE: Final = "NODETOOL_CONFIG_DIR"  # decides where the other sources are, so it is none of them
 
 
 class ConfigurationError(ImproperlyConfigured):
@@ -54,11 +58,15 @@ class Variable:
     cast: Callable[[str], Any]
     group: str
     secret: bool = False
+    decided: str | None = None  # the property that says what holds while the variable is not set
 
 
-def _variable(name: str, cast: Callable[[str], Any], default: Any, group: str, *, secret: bool = False) -> Any:
+def _variable(
+    name: str, cast: Callable[[str], Any], default: Any, group: str, *, secret: bool = False, decided: str | None = None
+) -> Any:
     # A secret must not travel into logs and tracebacks by way of repr().
-    return field(default=default, repr=not secret, metadata={"variable": Variable(name, cast, group, secret)})
+    variable = Variable(name, cast, group, secret, decided)
+    return field(default=default, repr=not secret, metadata={"variable": variable})
 
 
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")  # user and password of a URL
@@ -69,6 +77,8 @@ _DOTENV: Final = re.compile(
     re.ASCII | re.VERBOSE,
 )
 Layer = tuple[str, Mapping[str, str]]  # (source, text of each variable by its outside name)
+Drafts = Mapping[Path, str]  # what a file is going to hold, by its path: read in its place
+_NO_DRAFTS: Final[Drafts] = MappingProxyType({})
 
 _port = casts.whole_number(1, 65535)
 
@@ -83,10 +93,12 @@ class Environment:
     log_level: str = _variable(
         "LOG_LEVEL", casts.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", "service"
     )
-    api_url: str | None = _variable("NODETOOL_API_URL", casts.web_url, None, "service")
+    api_url: str | None = _variable("NODETOOL_API_URL", casts.web_url, None, "service", decided="base_url")
     max_upload_bytes: int = _variable("MAX_UPLOAD_BYTES", casts.limit, 5 << 30, "service")
 
-    auth_provider: str | None = _variable("AUTH_PROVIDER", casts.one_of("local", "token"), None, "access")
+    auth_provider: str | None = _variable(
+        "AUTH_PROVIDER", casts.one_of("local", "token"), None, "access", decided="auth"
+    )
     secret_key: str | None = _variable("SECRET_KEY", casts.text, None, "access", secret=True)
     secret_key_fallbacks: tuple[str, ...] = _variable("SECRET_KEY_FALLBACKS", casts.names, (), "access", secret=True)
     allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
@@ -99,9 +111,11 @@ class Environment:
     )
     asset_bucket: str = _variable("ASSET_BUCKET", casts.bucket, "assets", "storage")
     asset_temp_bucket: str | None = _variable("ASSET_TEMP_BUCKET", casts.bucket, None, "storage")
-    asset_folder_path: Path | None = _variable("ASSET_FOLDER", casts.folder, None, "storage")
-    temp_folder_path: Path | None = _variable("TEMP_FOLDER", casts.folder, None, "storage")
-    staging_folder_path: Path | None = _variable("STAGING_FOLDER", casts.folder, None, "storage")
+    asset_folder_path: Path | None = _variable("ASSET_FOLDER", casts.folder, None, "storage", decided="asset_folder")
+    temp_folder_path: Path | None = _variable("TEMP_FOLDER", casts.folder, None, "storage", decided="temp_folder")
+    staging_folder_path: Path | None = _variable(
+        "STAGING_FOLDER", casts.folder, None, "storage", decided="staging_folder"
+    )
     asset_domain: str | None = _variable("ASSET_DOMAIN", casts.domain_url, None, "storage")
     asset_temp_domain: str | None = _variable("ASSET_TEMP_DOMAIN", casts.domain_url, None, "storage")
     public_url: str | None = _variable("NODETOOL_STORAGE_PUBLIC_URL", casts.web_url, None, "storage")
@@ -125,12 +139,14 @@ class Environment:
     node_cache_disk_bytes: int = _variable("NODE_CACHE_DISK_BYTES", casts.size, 10 << 30, "cache")
 
     database_url: str | None = _variable("DATABASE_URL", casts.database_url, None, "database", secret=True)
-    db_path: Path | None = _variable("DB_PATH", casts.folder, None, "database")
+    db_path: Path | None = _variable("DB_PATH", casts.folder, None, "database", decided="catalog_path")
 
     font_path: Path | None = _variable("FONT_PATH", casts.folder, None, "workflows")
     comfy_folder: Path | None = _variable("COMFY_FOLDER", casts.folder, None, "workflows")
     chroma_path: Path | None = _variable("CHROMA_PATH", casts.folder, None, "workflows")
-    workspace_path: Path | None = _variable("WORKSPACE_DIR", casts.folder, None, "workflows")
+    workspace_path: Path | None = _variable(
+        "WORKSPACE_DIR", casts.folder, None, "workflows", decided="workspace_folder"
+    )
     job_execution_strategy: str = _variable(
         "JOB_EXECUTION_STRATEGY", casts.one_of("threaded", "subprocess", "docker"), "threaded", "workflows"
     )
@@ -158,16 +174,21 @@ class Environment:
 
     @classmethod
     def load(
-        cls, process: Mapping[str, str], *, project_folder: Path = PROJECT_FOLDER, under_pytest: bool | None = None
+        cls,
+        process: Mapping[str, str],
+        *,
+        project_folder: Path = PROJECT_FOLDER,
+        under_pytest: bool | None = None,
+        drafts: Drafts = _NO_DRAFTS,
     ) -> Environment:
-        """Read every source and return the checked value.
+        """Read every source and return the checked value; `drafts` take the place of files.
 
         Raises:
             ConfigurationError: naming the variable and its source; also when the combination cannot be served.
         """
         is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
         config_folder = _config_folder(process, is_test=is_test)
-        values, sources = _read_values(_layers(process, config_folder, project_folder, is_test=is_test))
+        values, sources = _read_values(_layers(process, config_folder, project_folder, is_test=is_test, drafts=drafts))
         environment = cls(config_folder=config_folder, sources=MappingProxyType(sources), **values)
         _refuse_impossible(environment)
         return environment
@@ -297,6 +318,73 @@ class Environment:
         return cls.current().env == "test"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What the sources say, wrong values included: for those who show and mend the configuration."""
+
+    environment: Environment  # of the values that are right; whether they go together is not judged
+    texts: Mapping[str, str] = field(repr=False)  # the winning text of each variable that any source names
+    problems: Mapping[str, str]  # by variable: what is wrong with its text
+    refusal: str | None  # why the service would not start; None when it would
+
+
+def inspect(
+    process: Mapping[str, str] | None = None,
+    *,
+    project_folder: Path = PROJECT_FOLDER,
+    under_pytest: bool | None = None,
+    drafts: Drafts = _NO_DRAFTS,
+) -> Inspection:
+    """Read every source (of this process, unless given) without giving up at the first wrong value.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or ENV, which chooses the files, is wrong.
+    """
+    process = os.environ if process is None else process
+    is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
+    config_folder = _config_folder(process, is_test=is_test)
+    winners = _winners(_layers(process, config_folder, project_folder, is_test=is_test, drafts=drafts))
+    values, problems = _read_leniently(winners)
+    sources = MappingProxyType({name: source for name, (source, _) in winners.items()})
+    environment = Environment(config_folder=config_folder, sources=sources, **values)
+    refusal = next(iter(problems.values()), None) or next(_refusals(environment), None)
+    texts = {name: text for name, (_, text) in winners.items()}
+    return Inspection(environment=environment, texts=texts, problems=problems, refusal=refusal)
+
+
+def config_folder(process: Mapping[str, str] | None = None) -> Path:
+    """Give the configuration folder of a process: this one, unless given.
+
+    Raises:
+        ConfigurationError
+    """
+    return _config_folder(os.environ if process is None else process, is_test="pytest" in sys.modules)
+
+
+def default_text(attribute: str) -> str:
+    """Write the built-in default of a field as one would set it; "" where there is none."""
+    declared = next(f for f in fields(Environment) if f.name == attribute)
+    default: Any = declared.default
+    cast = declared.metadata["variable"].cast
+    if default in (None, ()):
+        return ""
+    if cast in {casts.duration, casts.life}:
+        return casts.duration_text(default)
+    return casts.size_text(default) if cast in {casts.size, casts.limit} else str(default)
+
+
+def editor() -> list[str]:
+    """Give the command of the user's editor ($VISUAL, else $EDITOR), to which a path is added; empty without one.
+
+    Raises:
+        ConfigurationError: its quotes are not closed.
+    """
+    try:
+        return shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
+    except ValueError as error:
+        raise ConfigurationError(f"EDITOR cannot be read: {error}.") from None
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 
@@ -318,9 +406,11 @@ def _test_folder() -> Path:
     return path
 
 
-def _layers(process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool) -> list[Layer]:
+def _layers(
+    process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool, drafts: Drafts
+) -> list[Layer]:
     """Give (source, values) of every source, weakest first."""
-    layers = [_yaml_layer(config_folder / name) for name in ("settings.yaml", "secrets.yaml")]
+    layers = [_yaml_layer(config_folder / name, drafts) for name in (SETTINGS_FILE, SECRETS_FILE)]
     layers.append(_dotenv_layer(project_folder / ".env"))
     last: Layer = (PYTEST_SOURCE, {**process, "ENV": "test"}) if is_test else (PROCESS_SOURCE, process)
     env = _read_values([*layers, last], only="ENV")[0].get("env", "development")
@@ -335,8 +425,8 @@ def _without_env(layer: Layer) -> Layer:
     return source, {name: value for name, value in values.items() if name != "ENV"}
 
 
-def _yaml_layer(path: Path) -> Layer:
-    root = _compose(path)
+def _yaml_layer(path: Path, drafts: Drafts) -> Layer:
+    root = compose_yaml(path, drafts[path] if path in drafts else _read_text(path))
     if root is None or root.tag == _YAML_NULL:
         return str(path), {}
     if not isinstance(root, yaml.MappingNode):
@@ -346,10 +436,14 @@ def _yaml_layer(path: Path) -> Layer:
     return str(path), {name: _yaml_text(path, name, value) for name, value in named if name in declared}
 
 
-def _compose(path: Path) -> yaml.Node | None:
-    """Parse without turning words into values: YAML reads `0123` as 83 and `12:30` as 750."""
+def compose_yaml(path: Path, text: str) -> yaml.Node | None:
+    """Parse without turning words into values: YAML reads `0123` as 83 and `12:30` as 750.
+
+    Raises:
+        ConfigurationError: it is not YAML; `path` and the line are named.
+    """
     try:
-        node: yaml.Node | None = yaml.compose(_read_text(path), Loader=yaml.SafeLoader)
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         # The parser's own text would quote the file, secrets included: only the place is told.
         mark = getattr(error, "problem_mark", None)
@@ -401,18 +495,33 @@ def _read_text(path: Path) -> str:
 def _read_values(layers: list[Layer], *, only: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
     """Cast the winning text of each variable; an empty text means the built-in default."""
     values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    winners = _winners(layers)
     for attribute, variable in Environment.variables().items():
-        if only is not None and variable.name != only:
+        if variable.name not in winners or only not in {None, variable.name}:
             continue
-        winner = next(((s, v[variable.name]) for s, v in reversed(layers) if variable.name in v), None)
-        if winner is None:
-            continue
-        source, text = winner
-        sources[variable.name] = source
+        source, text = winners[variable.name]
         if text.strip():
             values[attribute] = _cast(variable, text, source)
-    return values, sources
+    return values, {name: source for name, (source, _) in winners.items()}
+
+
+def _winners(layers: list[Layer]) -> dict[str, tuple[str, str]]:
+    """Give source and text of every variable that any layer names: the last one's."""
+    names = [variable.name for variable in Environment.variables().values()]
+    found = ((name, ((s, v[name]) for s, v in reversed(layers) if name in v)) for name in names)
+    return {name: winner for name, candidates in found if (winner := next(candidates, None))}
+
+
+def _read_leniently(winners: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Cast what can be cast; give the values by field, and what is wrong with the others by variable."""
+    values, problems = {}, {}
+    for attribute, variable in Environment.variables().items():
+        source, text = winners.get(variable.name, (DEFAULT_SOURCE, ""))
+        try:
+            values.update({attribute: _cast(variable, text, source)} if text.strip() else {})
+        except ConfigurationError as error:
+            problems[variable.name] = str(error)
+    return values, problems
 
 
 def _cast(variable: Variable, text: str, source: str) -> object:
@@ -431,8 +540,12 @@ def _cast(variable: Variable, text: str, source: str) -> object:
 
 def _refuse_impossible(environment: Environment) -> None:
     """Refuse what could not be served, before anything starts."""
-    for problem in filter(None, (rule(environment) for rule in _RULES)):
+    for problem in _refusals(environment):
         raise ConfigurationError(problem)
+
+
+def _refusals(environment: Environment) -> Iterator[str]:
+    return filter(None, (rule(environment) for rule in _RULES))
 
 
 def _production_needs(environment: Environment) -> str | None:
