@@ -10,7 +10,8 @@ class AssetsConfig(AppConfig):
     verbose_name = "Assets"
 
     def ready(self) -> None:
-        """Let the node cache ask which assets are there."""
+        """Register the checks, and let the node cache ask which assets are there."""
+        from assets import checks  # noqa: F401 (the import registers)
         from assets.services.reading import are_live, digest_of
         from storagecache.node_cache import register_assets
 

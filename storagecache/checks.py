@@ -7,17 +7,25 @@ explained in docs/troubleshooting.md. Nothing here talks to a server.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
+from django.utils.http import is_same_domain
 
 from storagecache import casts
-from storagecache.environment import Environment
+from storagecache.environment import SECRETS_FILE, Environment
 
 _KEY_LENGTH = 50  # characters; as Django's own check of a deployment
+_LEAST_BYTES: Final = 1 << 30  # free on a disk
+_LEAST_INODES: Final = 10_000
+_LEAST_FILES: Final = 4096  # 600 threads, their files and their clients
+
+Check: TypeAlias = Callable[[Environment], Iterator[CheckMessage]]
 
 
 @register(Tags.files)
@@ -28,8 +36,7 @@ def check_environment(app_configs: Sequence[Any] | None = None, **_: Any) -> lis
 
 def findings(environment: Environment) -> list[CheckMessage]:
     """Give what is wrong with an environment; looks at folders, makes none."""
-    checks = (_half_of_keys, _folders, _staging, _nested, _hosts, _short_key)
-    return [message for check in checks for message in check(environment)]
+    return [message for _, check in CHECKS for message in check(environment)]
 
 
 def _half_of_keys(environment: Environment) -> Iterator[CheckMessage]:
@@ -61,7 +68,7 @@ def _areas(environment: Environment) -> dict[str, Path]:
 def _folders(environment: Environment) -> Iterator[CheckMessage]:
     for name, folder in _areas(environment).items():
         nearest = _nearest(folder)
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        if not nearest.is_dir() or not _may(nearest, os.W_OK | os.X_OK):
             reason = "cannot be written" if nearest.is_dir() else "is not a folder"
             yield Error(
                 f"{folder} cannot be used: {nearest} {reason}.",
@@ -111,6 +118,91 @@ def _short_key(environment: Environment) -> Iterator[CheckMessage]:
             hint="Set SECRET_KEY to 50 or more random characters: it signs sessions and URLs.",
             id="storagecache.W003",
         )
+
+
+def _private_files(environment: Environment) -> Iterator[CheckMessage]:
+    path = environment.config_folder / SECRETS_FILE
+    if path.exists() and path.stat().st_mode & 0o077:
+        yield Caution(
+            f"{path} can be read by other users of this machine.",
+            hint=f"Run `chmod 600 {path}`.",
+            id="storagecache.W004",
+        )
+
+
+def _room(environment: Environment) -> Iterator[CheckMessage]:
+    """Only a warning, even on a full disk: it must not keep the purge from running."""
+    for folder in {os.stat(_nearest(path)).st_dev: path for path in _areas(environment).values()}.values():
+        room = os.statvfs(_nearest(folder))
+        free, inodes = room.f_bavail * room.f_frsize, room.f_favail
+        if free < _LEAST_BYTES or (room.f_files and inodes < _LEAST_INODES):
+            yield Caution(
+                f"The filesystem of {folder} has {free >> 20:,} MiB and {inodes:,} inodes left.",
+                hint="Free some: run `manage.py purge_temp`, empty the trash, or move ASSET_FOLDER to a larger disk.",
+                id="storagecache.W005",
+            )
+
+
+def _own_name(environment: Environment) -> Iterator[CheckMessage]:
+    host = urlsplit(environment.base_url).hostname or ""
+    allowed = environment.allowed_hosts
+    is_allowed = not allowed or any(name == "*" or is_same_domain(host, name.lower()) for name in allowed)
+    if environment.api_url and not is_allowed:
+        yield Caution(
+            f"NODETOOL_API_URL names the host {host}, which ALLOWED_HOSTS lacks: links to assets get 400.",
+            hint=f"Add {host} to ALLOWED_HOSTS, or correct NODETOOL_API_URL.",
+            id="storagecache.W006",
+        )
+
+
+def _api_url(environment: Environment) -> Iterator[CheckMessage]:
+    for_others = environment.env == "production" or not casts.is_loopback(environment.host)
+    if environment.api_url is None and for_others:
+        yield Caution(
+            f"NODETOOL_API_URL is not set: other machines are given links to {environment.base_url}.",
+            hint="Set NODETOOL_API_URL to the address by which clients reach this service.",
+            id="storagecache.W007",
+        )
+
+
+def _domain(environment: Environment) -> Iterator[CheckMessage]:
+    if environment.asset_domain and environment.storage_kind != "s3":
+        yield Caution(
+            f"ASSET_DOMAIN has no effect with the storage {environment.storage_kind}.",
+            hint="Unset it, or set ASSET_STORAGE=s3; NODETOOL_API_URL is the address of this service.",
+            id="storagecache.W008",
+        )
+
+
+def _open_files(_environment: Environment) -> Iterator[CheckMessage]:
+    """The soft limit is raised at the start; the hard one is the system's."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _LEAST_FILES:
+        yield Caution(
+            f"This process may open {most} files at once: fewer than busy clients need.",
+            hint=f"Raise the hard limit to {_LEAST_FILES} or more (ulimit -Hn, LimitNOFILE of systemd).",
+            id="storagecache.W009",
+        )
+
+
+CHECKS: Final[tuple[tuple[str, Check], ...]] = (
+    ("the S3 keys are both there, or none", _half_of_keys),
+    ("folders are there, or can be made, and are writable", _folders),
+    ("uploads are staged on the filesystem of the assets", _staging),
+    ("no area lies inside another", _nested),
+    ("the hosts by which others call are allowed", _hosts),
+    ("the secret key is long enough", _short_key),
+    ("secrets are private", _private_files),
+    ("disks have room", _room),
+    ("the service answers to the name in its own links", _own_name),
+    ("links lead where clients can follow", _api_url),
+    ("the public domain is of use", _domain),
+    ("enough files may be open", _open_files),
+)
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _nearest(folder: Path) -> Path:

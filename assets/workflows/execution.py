@@ -35,6 +35,7 @@ class ExecutionError(RuntimeError):
 
     def __init__(self, problem: str, remedy: str) -> None:
         """Join problem and remedy."""
+        self.problem, self.remedy = problem, remedy
         super().__init__(f"{problem} {remedy} See {GUIDE}.")
 
 

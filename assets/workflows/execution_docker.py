@@ -73,8 +73,8 @@ class DockerExecution:
         """Check the engine, the image and every mount; then start the container under its keeper."""
         user = self.owner()
         check_mounts(launch.plan, user)
-        client = self._connect()
-        image = self._find_image(client)
+        client = self.connect()
+        image = self.find_image(client)
         process = _start_keeper(launch.job_id, self._url())
         try:
             with _explained("The engine cannot start the container", "Read what it says, and the job's mounts."):
@@ -92,7 +92,7 @@ class DockerExecution:
         Raises:
             ExecutionError: the engine does not answer.
         """
-        client = self._connect()
+        client = self.connect()
         removed = []
         labels = [JOB_LABEL, f"{SERVICE_LABEL}={_service()}"]
         with _explained("The engine cannot remove leftovers", "Remove them by hand."):
@@ -107,7 +107,12 @@ class DockerExecution:
     def _url(self) -> str | None:
         return self.url or Environment.current().docker_host
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """Give a client of the engine (docker.DockerClient); the caller closes it.
+
+        Raises:
+            ExecutionError: no engine answers.
+        """
         import docker
 
         where = self._url() or "unix:///var/run/docker.sock"
@@ -116,7 +121,12 @@ class DockerExecution:
             _probe(where)
             return docker.DockerClient(base_url=self._url(), timeout=_ENGINE_SECONDS)
 
-    def _find_image(self, client: Any) -> str:
+    def find_image(self, client: Any) -> str:
+        """Give the name of the image, which the engine has.
+
+        Raises:
+            ExecutionError: none is named, or it is not there.
+        """
         import docker
 
         image = self.image or Environment.current().docker_image

@@ -142,6 +142,12 @@ def plan_for_host(
     )
 
 
+def standing_mounts(environment: Environment) -> tuple[Mount, ...]:
+    """Give the folders that every container sees, whatever its job: the asset folder and those of nodes."""
+    assets = (Mount(str(environment.asset_folder), str(ASSETS)),) if _sees_all(environment) else ()
+    return (*assets, *_node_mounts(environment))
+
+
 def fetched_folder(layout: Layout) -> Path:
     """Give the folder, on this machine, of the inputs that are put there for this job alone."""
     return layout.control / _FETCHED_NAME

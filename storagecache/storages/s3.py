@@ -134,6 +134,11 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         self._public_connection = self._connection.at(public_endpoint_url) if public_endpoint_url else self._connection
 
     @property
+    def has_public_endpoint(self) -> bool:
+        """Whether presigned URLs name another address than the one that is called."""
+        return self._public_connection is not self._connection
+
+    @property
     def client(self) -> S3Client:
         """Give boto3's client, shared by the threads of this process."""
         return client_of(self._connection)
