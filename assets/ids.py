@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -31,6 +32,11 @@ def new_id() -> UUID:
         _last = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
         ticks = _last
     return uuid7(ticks >> 12, ticks & 0xFFF, int.from_bytes(os.urandom(8)))
+
+
+def last_id_at(moment: datetime) -> UUID:
+    """Give the greatest id that can have been made in the millisecond of a time. Pure."""
+    return uuid7(int(moment.timestamp() * 1000), 0xFFF, (1 << 62) - 1)
 
 
 def home_folder(user_id: int) -> UUID:

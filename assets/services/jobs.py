@@ -1,17 +1,18 @@
-"""The records of jobs: opened before a job starts, closed when it has ended, marked lost when its process died."""
+"""The records of jobs: opened before a job starts, closed at its end, lost when its process died, forgotten in time."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils import timezone
 
+from assets.ids import last_id_at
 from assets.models import Asset, Job
 from assets.services.sections import write_section
 
@@ -91,3 +92,25 @@ def lose_jobs(is_alive: Callable[[str], bool]) -> list[Job]:
                 state=Job.State.LOST, ended_at=now, error="The process that ran it ended before it did."
             )
     return lost
+
+
+def forget_jobs(*, ended_before: datetime) -> int:
+    """Delete the records of jobs that ended before a time; the assets they left keep their ids. Returns how many.
+
+    Two statements for each 500 records, in the order of their ids. A job that still runs is kept, however old.
+
+    Raises:
+        BackendUnavailableError
+    """
+    count, last = 0, UUID(int=0)
+    while ids := _ended(last, ended_before):
+        with write_section():
+            count += Job.objects.filter(pk__in=ids).exclude(state=Job.State.RUNNING).delete()[0]
+        last = ids[-1]
+    return count
+
+
+def _ended(behind: UUID, ended_before: datetime) -> list[UUID]:
+    """Give the next ids. They tell when they were made, so that the younger part of the table is not looked at."""
+    old = Job.objects.filter(pk__gt=behind, pk__lte=last_id_at(ended_before), ended_at__lt=ended_before)
+    return list(old.order_by("pk").values_list("pk", flat=True)[:_BATCH])

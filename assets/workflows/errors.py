@@ -10,8 +10,8 @@ class AssetNotFoundError(ObjectNotFoundError, ValueError):
 
     @classmethod
     def of(cls, wanted: object) -> AssetNotFoundError:
-        """Make the error of one id, name or key."""
-        return cls(f"Asset {wanted} not found")
+        """Make the error of one id, name, key or reference, whose URL may be signed and is not shown."""
+        return cls(f"Asset {getattr(wanted, 'asset_id', None) or wanted} not found")
 
 
 class RefusedUriError(StorageError, ValueError):

@@ -1,23 +1,26 @@
-"""Runs the five nodes: what is in the node cache is taken from it, all else is a job; the outputs land in the library.
+"""Runs five nodes through a ProcessingContext: what was computed before comes from the node cache, all else is a job.
 
     python -m examples.five_nodes.run [--strategy threaded|subprocess|docker] [--user NAME] [IMAGE]
 
-The service decides everything here: nodes run as jobs and need neither its database nor its cache nor its secrets.
+The context stores the source, keeps each node's result under the node's key and hands out references. Nodes run as jobs
+and need neither the service's database nor its cache nor its secrets; what they leave lands in the library.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import struct
 import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from assets.workflows import AssetRef, ProcessingContext
 
 CODE: Final = Path(__file__).parent / "code"
 VERSION: Final = hashlib.sha256((CODE / "five_nodes.py").read_bytes()).hexdigest()
@@ -37,7 +40,7 @@ class Call:
     """A node with its inputs at hand: what the node cache keys."""
 
     node: Node
-    inputs: tuple[str, ...]  # asset ids
+    inputs: tuple[AssetRef, ...]
     cache_version: str = VERSION
 
     def get_node_type(self) -> str:
@@ -46,14 +49,14 @@ class Call:
 
     def model_dump(self) -> dict[str, Any]:
         """Give everything that the result depends on; assets count by their content."""
-        return {"properties": dict(self.node.properties), "inputs": [{"asset_id": each} for each in self.inputs]}
+        return {"properties": dict(self.node.properties), "inputs": [{"asset_id": ref.asset_id} for ref in self.inputs]}
 
 
 @dataclass(slots=True)
 class Run:
-    """What a run gave: the asset of each node, and the nodes that had to be computed."""
+    """What a run gave: a reference to the output of each node, its result, and the nodes that had to be computed."""
 
-    assets: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, AssetRef] = field(default_factory=dict)
     results: dict[str, object] = field(default_factory=dict)
     computed: list[str] = field(default_factory=list)
 
@@ -67,36 +70,36 @@ GRAPH: Final = (
 )
 
 
-def run_workflow(user: Any, source: UUID, execution: Any, *, workflow_id: str = "five-nodes") -> Run:
-    """Run the graph on an image of the library."""
-    from storagecache.environment import Environment
-    from storagecache.node_cache import node_cache_key
-
-    run, cache = Run({"source": source.hex}), Environment.get_node_cache()
+def run_workflow(context: ProcessingContext, source: AssetRef, execution: Any) -> Run:
+    """Run the graph on an image of the library, for the user and the workflow of the context."""
+    run = Run({"source": source})
     for node in GRAPH:
-        call = Call(node, tuple(run.assets[name] for name in node.reads))
-        key = node_cache_key(call, user=str(user.pk), workflow=workflow_id)
-        made = cache.get_or_compute(key, lambda call=call: _compute(call, user, execution, workflow_id, run))
-        run.assets[node.name], run.results[node.name] = made["output"]["asset_id"], made["result"]
+        call = Call(node, tuple(run.outputs[name] for name in node.reads))
+        of_node = context.for_node(node.name)
+        made = of_node.cached(call, lambda call=call, own=of_node: _compute(call, own, execution, run))
+        run.outputs[node.name], run.results[node.name] = made["output"], made["result"]
     return run
 
 
-def _compute(call: Call, user: Any, execution: Any, workflow_id: str, run: Run) -> dict[str, Any]:
-    from assets.workflows import Task, run_job
+def _compute(call: Call, context: ProcessingContext, execution: Any, run: Run) -> dict[str, Any]:
+    from django.contrib.auth import get_user_model
 
+    from assets.workflows import AssetRef, Task, run_job
+
+    user = get_user_model()._default_manager.get(pk=context.user_id)
     task = Task(
         callable=f"five_nodes:{call.node.name}",
         code=str(CODE),
         request=dict(call.node.properties),
-        inputs=tuple(map(UUID, call.inputs)),
-        workflow_id=workflow_id,
+        inputs=tuple(UUID(ref.asset_id) for ref in call.inputs),
+        workflow_id=context.workflow_id,
         node_id=call.node.name,
         time_limit=120,
     )
     report = run_job(task, user=user, execution=execution).check()
     run.computed.append(call.node.name)
     (output,) = report.outputs
-    return {"output": {"type": "asset", "asset_id": output.pk.hex}, "result": report.result}
+    return {"output": context.reference_to(output, AssetRef), "result": report.result}
 
 
 def sample_image(width: int = 120, height: int = 80) -> bytes:
@@ -116,17 +119,16 @@ def main(arguments: list[str]) -> int:
     django.setup()
     from django.contrib.auth import get_user_model
 
-    from assets.services import create_asset
-    from assets.workflows import DockerExecution, SubprocessExecution, ThreadedExecution
+    from assets.workflows import AssetRef, DockerExecution, ProcessingContext, SubprocessExecution, ThreadedExecution
 
     strategies = {"threaded": ThreadedExecution, "subprocess": SubprocessExecution, "docker": DockerExecution}
     user = get_user_model()._default_manager.get(username=options.user)
-    data = options.image.read_bytes() if options.image else sample_image()
-    source = create_asset(owner=user, name="source.png", content=io.BytesIO(data))
-    run = run_workflow(user, source.pk, strategies[options.strategy]())
+    context = ProcessingContext(user=user, workflow_id="five-nodes")
+    source = context.create_asset("source.png", "image/png", options.image or sample_image())
+    run = run_workflow(context, context.reference_to(source, AssetRef), strategies[options.strategy]())
     for node in GRAPH:
         how = "computed" if node.name in run.computed else "from the cache"
-        sys.stdout.write(f"{node.name:12} {run.assets[node.name]}  {how}\n")
+        sys.stdout.write(f"{node.name:12} {run.outputs[node.name].asset_id}  {how}\n")
     return 0
 
 

@@ -41,9 +41,11 @@ def try_database(environment: Environment) -> Iterator[Outcome]:
 def _connect() -> None:
     """Connect, for PostgreSQL first without the pool, which would try again and again and not say why."""
     if connection.vendor == "postgresql":
+        import psycopg  # not needed with SQLite
+
         parameters = connection.get_connection_params() | {"connect_timeout": _CONNECT_SECONDS}
         with connection.wrap_database_errors:
-            connection.Database.connect(**parameters).close()
+            psycopg.connect(**parameters).close()
     connection.ensure_connection()
 
 

@@ -368,3 +368,14 @@ def test_digest_of_a_large_asset_is_what_was_stored(buckets: Buckets, context: P
     asset = context.create_asset("big", "application/octet-stream", io.BytesIO(data))
     assert asset.object is not None
     assert asset.object.sha256 == hashlib.sha256(received(context, asset)).hexdigest()
+
+
+def test_reference_that_is_not_found_is_told_without_its_signed_url(
+    memory: Buckets, context: ProcessingContext
+) -> None:
+    gone = AssetRef(uri="https://b/k?X-Amz-Signature=canary", asset_id="0" * 32)
+    with pytest.raises(ValueError, match=f"^Asset {'0' * 32} not found$"):
+        context.asset_to_bytes(gone)
+    with pytest.raises(ValueError, match="not found") as refused:
+        context.find_asset(gone)  # type: ignore[arg-type]
+    assert "canary" not in str(refused.value)

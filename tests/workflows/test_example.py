@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import wave
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from assets.models import Asset, Derivation, Job
-from assets.services import open_asset
-from examples.five_nodes.run import GRAPH, run_workflow, sample_image
+from assets.workflows import AssetRef, ProcessingContext
+from examples.five_nodes.run import GRAPH, Run, run_workflow, sample_image
+from storagecache.environment import Environment
 from tests.manage import Manage
-from tests.workflows.conftest import make_asset, make_execution, make_place
+from tests.workflows.conftest import make_execution, make_place
 
 NAMES = [node.name for node in GRAPH]
 
@@ -26,21 +26,33 @@ def test_five_nodes_run_once_and_come_from_the_cache_then(
     strategy: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User
 ) -> None:
     make_place(kind, "token", request, tmp_path, settings)
-    source = make_asset(owner, "source.png", sample_image())
     execution, workflow = make_execution(strategy, request), uuid4().hex
+    context, source = make_context(owner, workflow)
 
-    first = run_workflow(owner, source.pk, execution, workflow_id=workflow)
-    second = run_workflow(owner, source.pk, execution, workflow_id=workflow)
+    first = run_workflow(context, source, execution)
+    computed = Environment.get_node_cache().stats()["computes"]
+    second = run_workflow(context, source, execution)
 
     assert (first.computed, second.computed) == (NAMES, [])
-    assert second.assets == first.assets
+    assert Environment.get_node_cache().stats()["computes"] == computed
+    assert ids(second) == ids(first)
     assert second.results == first.results
     assert Job.objects.filter(workflow_id=workflow, strategy=strategy, state="succeeded").count() == 5
-    assert_lineage(first.assets, workflow)
-    last = Asset.objects.select_related("object").get(pk=first.assets["sound"])
-    assert last.content_type == "audio/wav"
-    with open_asset(last) as stream, wave.open(io.BytesIO(stream.read())) as sound:
+    assert_lineage(ids(first), workflow)
+    assert context.find_asset(ids(first)["sound"]).content_type == "audio/wav"
+    with context.asset_to_io(first.outputs["sound"]) as stream, wave.open(stream) as sound:
         assert sound.getnframes() == 64 * 160
+
+
+def make_context(owner: User, workflow: str) -> tuple[ProcessingContext, AssetRef]:
+    """Make the context of a workflow, and its source."""
+    context = ProcessingContext(user=owner, workflow_id=workflow)
+    return context, context.reference_to(context.create_asset("source.png", "image/png", sample_image()), AssetRef)
+
+
+def ids(run: Run) -> dict[str, str]:
+    """Give the asset of each node."""
+    return {name: reference.asset_id or "" for name, reference in run.outputs.items()}
 
 
 def assert_lineage(assets: dict[str, str], workflow: str) -> None:
@@ -57,11 +69,11 @@ def test_deleted_output_is_computed_again(
     request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User
 ) -> None:
     make_place("filesystem", "local", request, tmp_path, settings)
-    source = make_asset(owner, "source.png", sample_image())
-    execution, workflow = make_execution("threaded", request), uuid4().hex
-    first = run_workflow(owner, source.pk, execution, workflow_id=workflow)
-    Asset.objects.filter(pk=first.assets["sound"]).delete()
-    second = run_workflow(owner, source.pk, execution, workflow_id=workflow)
+    execution = make_execution("threaded", request)
+    context, source = make_context(owner, uuid4().hex)
+    first = run_workflow(context, source, execution)
+    Asset.objects.filter(pk=ids(first)["sound"]).delete()
+    second = run_workflow(context, source, execution)
     assert second.computed == ["sound"]
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
+from django.utils import timezone
 
-from assets.ids import new_id
+from assets.ids import new_id, uuid7
 from assets.models import Asset, Derivation, Job
+from assets.services import jobs as services_of_jobs
 from assets.services import open_asset
-from assets.services.jobs import open_job
-from assets.workflows import JobFailedError, Secret, SubprocessExecution, Task, recover_jobs, run_job, start_job
+from assets.services.jobs import JobEnd, finish_job, forget_jobs, lose_jobs, open_job
+from assets.workflows import JobFailedError, Secret, SubprocessExecution, Task, jobs, recover_jobs, run_job, start_job
 from assets.workflows.execution import Execution, LogTail
 from assets.workflows.execution_folders import Claim, is_alive
 from tests.workflows.conftest import CODE, NODES, Place, make_asset, make_execution, make_place
@@ -200,6 +205,72 @@ def test_job_of_a_dead_process_is_lost_at_the_next_start(place: Place, owner: Us
     assert states == {dead.job_id: ("lost", True), alive.job_id: ("running", False)}
     assert (dead.folder.exists(), alive.folder.exists()) == (False, True)
     alive.release()
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(9, "running"), (11, "lost")])
+def test_job_of_a_silent_machine_is_given_up_in_time(place: Place, owner: User, minutes: int, state: str) -> None:
+    job = open_job(new_id(), user=owner, strategy="subprocess", task="t", workflow="", node="")
+    heard = timezone.now() - timedelta(minutes=minutes)
+    Job.objects.filter(pk=job.pk).update(host="elsewhere", seen_at=heard)
+    recover_jobs()
+    assert Job.objects.get().state == state
+
+
+def test_running_job_says_that_it_lives(place: Place, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "NOTED_EVERY", 0.05)
+    handle = start_job(task("spin"), user=owner, execution=SubprocessExecution())
+    deadline = time.monotonic() + 30
+    while not Job.objects.filter(pk=handle.job_id, seen_at__gt=F("started_at")).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # a poll of another thread, not a wait for a time
+    handle.cancel()
+    assert handle.wait(30).job.state == "cancelled"
+
+
+def test_job_that_was_given_up_meanwhile_is_told_as_it_ended(place: Place, owner: User) -> None:
+    job = open_job(new_id(), user=owner, strategy="subprocess", task="t", workflow="", node="")
+    assert [lost.pk for lost in lose_jobs(lambda _: False)] == [job.pk]
+    finish_job(job, JobEnd("succeeded", exit_code=0), log_tail="", outputs=(), problems=())
+    assert Job.objects.get().state == "succeeded"
+
+
+def test_cancel_is_heard_at_any_time_and_only_once(place: Place, owner: User, execution: Execution) -> None:
+    early = start_job(task("spin"), user=owner, execution=execution)
+    early.cancel()  # most likely before it runs
+    early.cancel()
+    assert early.wait(60).job.state == "cancelled"
+    late = start_job(task("look_around"), user=owner, execution=execution)
+    assert late.wait(60).job.state == "succeeded"
+    late.cancel()
+    assert Job.objects.get(pk=late.job_id).state == "succeeded"
+
+
+def id_at(moment: datetime) -> UUID:
+    """Make the id that a job would have got at a time."""
+    return uuid7(int(moment.timestamp() * 1000), 0, uuid4().int)
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_old_records_are_forgotten_and_their_assets_stay(
+    place: Place, owner: User, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(services_of_jobs, "_BATCH", batch)
+    now = timezone.now()
+    asset = make_asset(owner, "left.txt", b"left")
+    kept, gone = [], []
+    for days, running, fate in [(100, False, gone), (91, False, gone), (89, False, kept), (100, True, kept)]:
+        at = now - timedelta(days=days)
+        job = open_job(id_at(at), user=owner, strategy="subprocess", task="t", workflow="", node="")
+        ended = {} if running else {"state": "succeeded", "ended_at": at}
+        Job.objects.filter(pk=job.pk).update(started_at=at, **ended)
+        fate.append(job.pk)
+    at = now - timedelta(days=100)
+    slow = open_job(id_at(at), user=owner, strategy="subprocess", task="t", workflow="", node="")
+    Job.objects.filter(pk=slow.pk).update(state="failed", ended_at=now)
+    assert forget_jobs(ended_before=now - timedelta(days=90)) == 2
+    assert set(Job.objects.values_list("pk", flat=True)) == {*kept, slow.pk}
+    assert read(asset) == b"left"
+    assert forget_jobs(ended_before=now - timedelta(days=90)) == 0
 
 
 def test_log_keeps_its_end_and_masks_secrets_across_blocks() -> None:

@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -20,6 +21,7 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.services import purge
+from assets.services.jobs import forget_jobs
 from assets.services.previews import work_forever
 from assets.services.usage_upkeep import fold
 from assets.workflows.jobs import recover_jobs
@@ -80,6 +82,8 @@ def _job(environment: Environment) -> Callable[[], object]:
     def job() -> None:
         purge()
         tidy_cache(environment)
+        forgotten = forget_jobs(ended_before=timezone.now() - timedelta(seconds=environment.job_ttl))
+        logger.info("jobs forgotten count=%d", forgotten)
 
     return job
 
