@@ -23,7 +23,8 @@ class Finding:
 
     def as_json(self) -> dict[str, str]:
         """Give plain JSON."""
-        return {"part": self.part, **asdict(self.outcome), "level": str(self.outcome.level)}
+        told = asdict(self.outcome)
+        return {"part": self.part, "status": str(told.pop("level")), **told}
 
 
 def examine(environment: Environment, parts: Iterable[Part], mask: Mask) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ class Report:
 
     def bad(self, *parts: str) -> list[dict[str, str]]:
         """Give the lines that are not ok, of some parts or all."""
-        return [line for line in self.lines if line["level"] != "ok" and (not parts or line["part"] in parts)]
+        return [line for line in self.lines if line["status"] != "ok" and (not parts or line["part"] in parts)]
 
     def troubles(self) -> set[str]:
         """Give the lines of the Troubleshooting chapter that were named."""

@@ -141,12 +141,48 @@ def test_hung_s3_ends_in_time_and_the_rest_is_told(
     assert report.bad("database", "folders") == []
 
 
+def test_bucket_whose_cors_leaves_pages_out_is_a_warning(
+    doctor: Doctor, s3_variables: dict[str, str], seaweedfs: SeaweedServer
+) -> None:
+    rule = {"AllowedOrigins": ["https://other.example"], "AllowedMethods": ["GET"]}
+    seaweedfs.client().put_bucket_cors(Bucket=s3_variables["ASSET_BUCKET"], CORSConfiguration={"CORSRules": [rule]})
+    (line,) = doctor(**s3_variables).bad("s3")
+    assert (line["status"], "(CORS, origin http://127.0.0.1:7777)" in line["tried"]) == ("warning", True)
+    assert "S3_DELIVERY=proxy" in line["remedy"]
+    assert doctor(S3_DELIVERY="proxy", **s3_variables).bad("s3") == []
+
+
+def test_bucket_that_anybody_can_read_is_a_warning(
+    doctor: Doctor, s3_variables: dict[str, str], seaweedfs: SeaweedServer
+) -> None:
+    bucket = s3_variables["ASSET_BUCKET"]
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    policy = {"Version": "2012-10-17", "Statement": [allow]}
+    seaweedfs.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    (line,) = doctor(**s3_variables).bad("s3")
+    assert (line["status"], line["detail"]) == ("warning", "Anybody who knows a key can read it.")
+    public = f"{seaweedfs.endpoint_url}/{bucket}"
+    assert doctor(NODETOOL_STORAGE_PUBLIC_URL=public, **s3_variables).bad("s3") == []
+
+
+def test_keys_that_may_not_write_are_told(
+    doctor: Doctor, s3_variables: dict[str, str], seaweedfs: SeaweedServer
+) -> None:
+    bucket = s3_variables["ASSET_BUCKET"]
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    policy = {"Version": "2012-10-17", "Statement": [deny]}
+    seaweedfs.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    (line,) = doctor(**s3_variables).bad("s3")
+    assert line["trouble"] == "S3 authentication errors"
+    assert "may not do this" in line["detail"]
+
+
 def test_public_url_that_refuses_a_new_object_is_a_warning(
     doctor: Doctor, s3_variables: dict[str, str], seaweedfs: SeaweedServer
 ) -> None:
     url = f"{seaweedfs.endpoint_url}/{s3_variables['ASSET_BUCKET']}"
     (line,) = doctor(NODETOOL_STORAGE_PUBLIC_URL=url, **s3_variables).bad("s3")
-    assert (line["level"], line["detail"]) == ("warning", "It answered 403 for a new object.")
+    assert (line["status"], line["detail"]) == ("warning", "It answered 403 for a new object.")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +203,7 @@ def test_memcached_in_order_is_well(doctor: Doctor, memcached_server: MemcachedS
 def test_memcached_node_that_is_gone_is_told_by_name(doctor: Doctor, memcached_server: MemcachedServer) -> None:
     report = doctor(MEMCACHE_HOST=f"{memcached_server.host}:{memcached_server.port},127.0.0.1:1")
     (line,) = report.bad("memcached")
-    assert (line["level"], line["tried"]) == ("failed", "Memcached 127.0.0.1:1 answers")
+    assert (line["status"], line["tried"]) == ("failed", "Memcached 127.0.0.1:1 answers")
     assert "MEMCACHE_HOST (from environment)" in line["remedy"]
 
 
@@ -189,7 +225,7 @@ def memcached(folder: Path, *options: str) -> Iterator[str]:
 def test_memcached_with_small_items_and_no_eviction_is_a_warning(doctor: Doctor, tmp_path: Path) -> None:
     with memcached(tmp_path, "-I", "512k", "-M") as address:
         lines = doctor(MEMCACHE_HOST=address).bad("memcached")
-    assert [(line["level"], line["remedy"]) for line in lines] == [
+    assert [(line["status"], line["remedy"]) for line in lines] == [
         ("warning", "Start it with -I 1m."), ("warning", "Start it without -M."),
     ]  # fmt: skip
 
@@ -291,6 +327,6 @@ def test_every_part_is_registered_once_and_in_order() -> None:
 def test_every_line_that_is_not_ok_has_a_remedy(manage: Manage, tmp_path: Path) -> None:
     answer = manage("doctor", "--json", ASSET_STORAGE="s3", S3_ENDPOINT_URL="http://127.0.0.1:1", S3_ACCESS_KEY_ID="k",
                     MEMCACHE_HOST="127.0.0.1:1", DOCKER_HOST=f"unix://{tmp_path}/no.sock")  # fmt: skip
-    lines = [line for line in json.loads(answer.stdout)["checks"] if line["level"] != "ok"]
+    lines = [line for line in json.loads(answer.stdout)["checks"] if line["status"] != "ok"]
     assert len(lines) >= 5
     assert all(line["remedy"] and line["detail"] for line in lines)

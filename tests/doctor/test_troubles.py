@@ -6,10 +6,12 @@ import http.server
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from storagecache.doctor import web
 from tests.doctor.conftest import Doctor, is_root
 from tests.servers import ContainerEngine, SeaweedServer
 
@@ -43,7 +45,7 @@ def other_site() -> Iterator[str]:
 def test_host_of_the_api_url_that_nobody_knows_is_a_missing_url(doctor: Doctor) -> None:
     report = doctor(NODETOOL_API_URL="http://no-such-host.invalid")
     (line,) = report.bad("addresses")
-    assert (line["level"], line["trouble"], report.code) == ("failed", URLS, 1)
+    assert (line["status"], line["trouble"], report.code) == ("failed", URLS, 1)
     assert "no-such-host.invalid" in line["detail"]
     assert "NODETOOL_API_URL" in line["remedy"]
 
@@ -51,27 +53,27 @@ def test_host_of_the_api_url_that_nobody_knows_is_a_missing_url(doctor: Doctor) 
 def test_api_url_of_another_service_is_a_missing_url(doctor: Doctor, other_site: str) -> None:
     report = doctor(NODETOOL_API_URL=other_site)
     (line,) = report.bad("addresses")
-    assert (line["level"], line["trouble"], report.code) == ("failed", URLS, 1)
+    assert (line["status"], line["trouble"], report.code) == ("failed", URLS, 1)
     assert "Something else answers" in line["detail"]
 
 
 def test_api_url_that_is_not_set_for_other_machines_is_a_missing_url(doctor: Doctor) -> None:
     report = doctor(HOST="0.0.0.0", AUTH_PROVIDER="token", ALLOWED_HOSTS="files.example.org")
     (line,) = report.bad("configuration")
-    assert (line["level"], line["trouble"]) == ("warning", URLS)
+    assert (line["status"], line["trouble"]) == ("warning", URLS)
     assert "Set NODETOOL_API_URL" in line["remedy"]
 
 
 def test_service_that_does_not_run_is_only_a_warning(doctor: Doctor) -> None:
     report = doctor(PORT="1")
     assert report.code == 0
-    assert [line["level"] for line in report.bad()] == ["warning"]
+    assert [line["status"] for line in report.bad()] == ["warning"]
 
 
 def test_asset_domain_that_nobody_knows_is_a_missing_url(doctor: Doctor, s3_variables: dict[str, str]) -> None:
     report = doctor(ASSET_DOMAIN="no-such-host.invalid", **s3_variables)
     lines = report.bad("s3")
-    assert [(line["level"], line["trouble"]) for line in lines] == [("failed", URLS)]
+    assert [(line["status"], line["trouble"]) for line in lines] == [("failed", URLS)]
     assert "ASSET_DOMAIN" in lines[0]["remedy"]
     assert "ASSET_DOMAIN" in report.bad("addresses")[-1]["tried"]
 
@@ -80,7 +82,34 @@ def test_asset_domain_that_is_something_else_is_a_missing_url(
     doctor: Doctor, s3_variables: dict[str, str], other_site: str
 ) -> None:
     (line,) = doctor(ASSET_DOMAIN=other_site, **s3_variables).bad("s3")
-    assert (line["level"], line["trouble"]) == ("failed", URLS)
+    assert (line["status"], line["trouble"]) == ("failed", URLS)
+
+
+@contextmanager
+def proxy_with_its_own_name(upstream: str) -> Iterator[str]:
+    """Run a proxy before a bucket which tells the server another Host than the client asked for."""
+
+    class Proxy(OtherSite):
+        def do_GET(self) -> None:
+            reply = web.get(upstream + self.path)
+            self.send_response(reply.status)
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_domain_whose_proxy_changes_the_host_is_an_s3_authentication_error(
+    doctor: Doctor, s3_variables: dict[str, str]
+) -> None:
+    with proxy_with_its_own_name(s3_variables["S3_ENDPOINT_URL"]) as domain:
+        (line,) = doctor(ASSET_DOMAIN=domain, **s3_variables).bad("s3")
+    assert (line["status"], line["trouble"]) == ("failed", KEYS)
+    assert "answered 403 SignatureDoesNotMatch" in line["detail"]
+    assert "hand on the Host" in line["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +126,7 @@ def test_wrong_keys_are_an_s3_authentication_error(
 ) -> None:
     report = doctor(**s3_variables | wrong)
     (line,) = report.bad("s3")
-    assert (line["level"], line["trouble"], report.code) == ("failed", KEYS, 1)
+    assert (line["status"], line["trouble"], report.code) == ("failed", KEYS, 1)
     assert detail in line["detail"]
     assert line["remedy"].startswith(remedy)
     assert "settings show --secrets" in line["remedy"]
@@ -121,7 +150,7 @@ def test_folder_of_another_user_is_a_permission(doctor: Doctor, tmp_path: Path, 
     theirs.mkdir(mode=0o755)
     report = doctor.as_user(NOBODY, **{name: str(theirs)})
     line = report.bad("folders")[0]
-    assert (line["level"], line["trouble"], report.code) == ("failed", PERMISSIONS, 1)
+    assert (line["status"], line["trouble"], report.code) == ("failed", PERMISSIONS, 1)
     assert "belongs to user 0 (mode 0755); this is user 65534" in line["detail"]
     assert line["remedy"].startswith(f"Run `chown -R {NOBODY} {theirs}")
     if name != "WORKSPACE_DIR":
@@ -141,7 +170,7 @@ def test_engine_that_is_not_there_is_told_for_docker_jobs(doctor: Doctor, tmp_pa
     missing = f"unix://{tmp_path}/no.sock"
     report = doctor(JOB_EXECUTION_STRATEGY="docker", DOCKER_HOST=missing)
     (line,) = report.bad("docker")
-    assert (line["level"], line["trouble"], report.code) == ("failed", DOCKER, 1)
+    assert (line["status"], line["trouble"], report.code) == ("failed", DOCKER, 1)
     assert line["detail"].startswith(f"No Docker engine answers at {missing}")
     assert "DOCKER_HOST" in line["remedy"]
 
