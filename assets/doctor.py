@@ -22,6 +22,7 @@ from storagecache.environment import Environment
 from storagecache.errors import StorageError
 
 _SECONDS: Final = 45.0  # for the container
+_ENGINE_SECONDS: Final = 10.0  # for an answer of the engine
 _SCRIPT: Final = """
 import sys
 open("/workspace/outputs/doctor", "w").close()
@@ -57,7 +58,7 @@ def _attempt(tried: str, verb: Callable[[], str]) -> Outcome:
 
 
 def _ask_engine(execution: DockerExecution) -> str:
-    client = execution.connect()
+    client = execution.connect(seconds=_ENGINE_SECONDS)
     try:
         return f"version {client.version().get('Version', 'unknown')}"
     finally:
@@ -65,7 +66,7 @@ def _ask_engine(execution: DockerExecution) -> str:
 
 
 def _ask_image(execution: DockerExecution) -> str:
-    client = execution.connect()
+    client = execution.connect(seconds=_ENGINE_SECONDS)
     try:
         return execution.find_image(client)
     finally:

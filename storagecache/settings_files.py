@@ -76,6 +76,7 @@ class Change:
     path: Path
     hidden_by: str | None = None
     remaining: str | None = None
+    left_in: Path | None = None  # where the same secret is still written for others to read
 
 
 def list_settings(inspection: Inspection) -> list[Setting]:
@@ -141,8 +142,14 @@ def set_value(name: str, value: str, *, secret: bool = False, process: Mapping[s
         new = with_value(path, old, name, value)
         after = _judge(path, old, new, process)
         write(path, new)
-    source = after.environment.source_of(name)
-    return Change(path=path, hidden_by=source if source != str(path) else None, remaining=after.refusal)
+    source, open_file = after.environment.source_of(name), folder / SETTINGS_FILE
+    is_left = path != open_file and any(key == name for key, _ in _pairs(open_file, read(open_file)))
+    return Change(
+        path=path,
+        hidden_by=source if source != str(path) else None,
+        remaining=after.refusal,
+        left_in=open_file if is_left else None,
+    )
 
 
 def replace_text(path: Path, old: str, new: str, *, process: Mapping[str, str] | None = None) -> Change:

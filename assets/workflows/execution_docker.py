@@ -107,8 +107,8 @@ class DockerExecution:
     def _url(self) -> str | None:
         return self.url or Environment.current().docker_host
 
-    def connect(self) -> Any:
-        """Give a client of the engine (docker.DockerClient); the caller closes it.
+    def connect(self, *, seconds: float = _ENGINE_SECONDS) -> Any:
+        """Give a client of the engine (docker.DockerClient) that waits so long for an answer; the caller closes it.
 
         Raises:
             ExecutionError: no engine answers.
@@ -119,7 +119,7 @@ class DockerExecution:
         remedy = "Start it, or name its socket with DOCKER_HOST; the user of the service needs access to it."
         with _explained(f"No Docker engine answers at {where}", remedy):
             _probe(where)
-            return docker.DockerClient(base_url=self._url(), timeout=_ENGINE_SECONDS)
+            return docker.DockerClient(base_url=self._url(), timeout=seconds)
 
     def find_image(self, client: Any) -> str:
         """Give the name of the image, which the engine has.

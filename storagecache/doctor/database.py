@@ -26,7 +26,7 @@ def try_database(environment: Environment) -> Iterator[Outcome]:
     """Ask the catalog."""
     tried = f"the catalog answers ({connection.vendor})"
     if connection.vendor == "sqlite" and not _file().exists():  # looking must not make it
-        yield failed(tried, f"There is no catalog at {_file()} yet.", _MIGRATE)
+        yield warning(tried, f"There is no catalog at {_file()} yet.", _MIGRATE)
         return
     try:
         _connect()

@@ -136,6 +136,22 @@ def test_set_of_what_is_wrong_is_one_line_and_writes_nothing(manage: Manage, nam
     assert not file(manage, "secrets.yaml").exists()
 
 
+def test_set_of_a_secret_that_lies_open_too_says_so(manage: Manage) -> None:
+    file(manage).write_text(f"ADMIN_PASSWORD: {CANARY}\n")
+    answer = manage("settings", "set", "ADMIN_PASSWORD", f"{CANARY}2")
+    assert answer.returncode == 0
+    assert f"is in {file(manage)} too" in answer.stderr
+    assert CANARY not in answer.stderr
+
+
+def test_edit_in_a_folder_that_cannot_be_made_is_one_line(manage: Manage, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = manage("settings", "edit", EDITOR="true", NODETOOL_CONFIG_DIR=str(tmp_path / "file" / "c"))
+    assert answer.returncode != 0
+    assert "cannot be written: Not a directory" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
 def test_set_mends_a_configuration_that_does_not_start(manage: Manage) -> None:
     file(manage).write_text("PORT: http\nHOST: 0.0.0.0\n")
     assert manage("check").returncode != 0

@@ -56,6 +56,7 @@ def test_text_says_level_trouble_and_remedy(doctor: Doctor) -> None:
 def test_catalog_that_was_never_made_is_told_and_not_made(manage: Manage) -> None:
     report = Doctor(manage)()
     (line,) = report.bad("database")
+    assert (line["status"], report.code) == ("warning", 0)
     assert "There is no catalog" in line["detail"]
     assert "manage.py prepare" in line["remedy"]
     assert not (manage.folder / "nodetool.sqlite3").exists()

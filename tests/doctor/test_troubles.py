@@ -175,6 +175,14 @@ def test_engine_that_is_not_there_is_told_for_docker_jobs(doctor: Doctor, tmp_pa
     assert "DOCKER_HOST" in line["remedy"]
 
 
+def test_engine_that_hangs_ends_in_time(doctor: Doctor, container_engine: ContainerEngine) -> None:
+    with container_engine.server.paused():
+        report = doctor(DOCKER_HOST=container_engine.url)
+    (line,) = report.bad("docker")
+    assert (line["status"], line["trouble"]) == ("failed", DOCKER)
+    assert "No Docker engine answers" in line["detail"]
+
+
 @pytest.mark.skipif(not is_root(), reason="containers run as the user of the service unless that is root")
 def test_asset_folder_that_containers_cannot_read_is_told(
     doctor: Doctor, tmp_path: Path, container_engine: ContainerEngine

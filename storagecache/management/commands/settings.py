@@ -57,6 +57,8 @@ class Command(BaseCommand):
             actions[options["action"]](options)
         except (SettingsError, ConfigurationError) as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from error
 
     def _show(self, options: dict[str, Any]) -> None:
         inspection = inspect()
@@ -74,6 +76,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{what} is saved in {change.path}; a service that runs reads it at its next start.")
         if change.hidden_by:
             self.stderr.write(f"But {change.hidden_by} names {what} too, and wins. Remove it there.")
+        if change.left_in:
+            self.stderr.write(f"{what} is in {change.left_in} too, which is not private: remove it there.")
         if change.remaining:
             self.stderr.write(f"The service still would not start: {change.remaining}")
 
