@@ -37,6 +37,7 @@ MAX_RELATIVE_TTL: Final = 60 * 60 * 24 * 30  # memcached protocol.txt, "Expirati
 
 _CHUNK_BYTES: Final = 16_384
 _MAX_LINE: Final = 1024
+_LEAST_AFTER: Final = len(b"\r\nEND\r\n")  # follows every value, so that one receive may take it along
 _MAX_IDLE: Final = 16  # connections kept per node
 _TOKEN_KEY: Final = re.compile(r"\Antc1-[0-9a-z]*-(?=[egd]-)")
 _TIMEVAL: Final = struct.Struct("ll")
@@ -197,11 +198,11 @@ class _Reply:
         start = b"" if self._looks else self._buffer[self._at :]
         if self._looks:
             self._take_seen()
-        received = self._receive(start, size + 2)
-        self._buffer, self._at = b"", 0
-        if received[-2:] != b"\r\n":
+            self._looks = False
+        received = self._receive(start, size + _LEAST_AFTER)
+        if received[size : size + 2] != b"\r\n":
             raise MemcacheUnknownError("a value without its end")
-        self._more()
+        self._buffer, self._at = received[size + 2 :], 0
         return memoryview(received)[:size]
 
     def _receive(self, start: bytes, size: int) -> bytes:
