@@ -21,6 +21,7 @@ from storagecache.node_cache import MISS, ClearFailedError, NodeCacheKey
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.breaker import OPEN_SECONDS
 from storagecache.node_cache.cache import NodeCache
+from storagecache.node_cache.flights import LOCK_SECONDS
 from storagecache.node_cache.frames import mac_key
 from storagecache.node_cache.memcached import Memcached
 from storagecache.node_cache.tiers import MemcachedTier
@@ -216,6 +217,9 @@ LIES: dict[str, bytes] = {
     "end": b"END\r\n",
     "half a line": b"VALU",
     "unicode digits": "VALUE k 0 ²\r\n".encode(),
+    "no size": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 \r\nEND\r\n",
+    "more than was asked": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 2\r\nab\r\nEND\r\nEND\r\n",
+    "short value": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 9\r\nab\r\nEND\r\n",
 }
 
 
@@ -323,3 +327,55 @@ def test_dead_lock_holder_is_replaced(memcached_server: MemcachedServer, caches:
     tier = cache._core.shelves.tier
     assert tier.add("x-" + lease.wire.partition("-")[2], [b"of a process that died"], 1)
     assert cache.get_or_compute(name, lambda: 5) == 5
+
+
+def seconds_left(server: MemcachedServer, key: str) -> int:
+    """Ask the server itself how long a key will live (meta get, protocol.txt)."""
+    with socket.create_connection(address(server)) as connection:
+        connection.sendall(f"mg ntc1-test-{key} t\r\n".encode())
+        return int(connection.recv(100).split(b"t")[1])
+
+
+def test_lock_is_prolonged_while_its_holder_lives(memcached_server: MemcachedServer, caches: Caches) -> None:
+    cache = caches(address(memcached_server))
+    locks, tier, name = cache._core.locks, cache._core.shelves.tier, f"v-{secrets.token_hex(20)}"
+    assert locks.acquire(name) is True
+    assert locks.acquire(name) is False
+    lock = "x-" + name[2:]
+    tier.set(lock, [bytes(tier.fetch([lock])[lock])], 1000)
+    locks.beat()
+    assert 0 < seconds_left(memcached_server, lock) <= LOCK_SECONDS
+    locks.release(name)
+    assert tier.fetch([lock]) == {}
+
+
+def test_lock_of_another_holder_is_left_alone(memcached_server: MemcachedServer, caches: Caches) -> None:
+    cache = caches(address(memcached_server))
+    locks, tier, name = cache._core.locks, cache._core.shelves.tier, f"v-{secrets.token_hex(20)}"
+    assert locks.acquire(name) is True
+    lock = "x-" + name[2:]
+    tier.set(lock, [b"of another process"], 1000)
+    locks.beat()
+    locks.release(name)
+    assert tier.fetch([lock])[lock] == b"of another process"
+    assert seconds_left(memcached_server, lock) > LOCK_SECONDS
+    tier.delete(lock)
+
+
+def test_longer_list_of_servers_moves_only_the_new_ones_share() -> None:
+    before, after = Memcached(["a:1", "b:1"]), Memcached(["a:1", "b:1", "c:1"])
+    keys = [f"v-{number:040x}" for number in range(3000)]
+    moved = [key for key in keys if before.node_of(key).name != after.node_of(key).name]
+    assert {after.node_of(key).name for key in moved} == {"c:1"}
+    assert 800 < len(moved) < 1200
+
+
+@pytest.mark.parametrize("sizes", [(100_000, 99_999), (900_000, 10), (20_000, 0), (16_384, 16_383), (16_100, 16_300)])
+def test_answers_of_changing_sizes_come_whole(memcached_server: MemcachedServer, sizes: tuple[int, int]) -> None:
+    client, name = Memcached([address(memcached_server)]), secrets.token_hex(8)
+    values = {f"{name}{number}": secrets.token_bytes(size) for number, size in enumerate(sizes)}
+    for key, value in values.items():
+        client.store("set", key, value, 100)
+    for keys in (*[[key] for key in values] * 3, list(values), [*values, "absent"], ["absent", *reversed(values)]):
+        assert client.fetch(keys) == {key: values[key] for key in keys if key in values}
+    client.close()
