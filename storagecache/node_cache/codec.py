@@ -199,7 +199,7 @@ def _is_like_bytes(kind: type) -> bool:
     return issubclass(kind, bytes | bytearray | memoryview)
 
 
-def _longest(items: list[Any], kind: type) -> int:
+def _longest(items: list[Any], kind: type[Any]) -> int:
     return max(map(len, [item for item in items if type(item) is kind]))
 
 

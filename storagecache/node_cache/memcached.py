@@ -8,7 +8,6 @@ what it had, and nothing was written elsewhere in between that it could contradi
 from __future__ import annotations
 
 import functools
-import os
 import re
 import socket
 import struct
@@ -191,7 +190,8 @@ class _Reply:
         return value
 
     def _long_value(self, size: int) -> memoryview:
-        self.before_long = self.before_long or self._dropped + self._at
+        if size > _CHUNK_BYTES and not self.before_long:
+            self.before_long = self._dropped + self._at
         received = self._receive(self._buffer[self._at :], size + _LEAST_AFTER)
         if received[size : size + 2] != b"\r\n":
             raise MemcacheUnknownError("a value without its end")
@@ -219,7 +219,6 @@ class Node:
         self.name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         self.breaker = Breaker(time.monotonic)
         self._idle: list[FrameClient] = []
-        self._pid = os.getpid()
 
     def call(self, operation: Callable[[FrameClient], T]) -> T:
         """Run one operation on a connection.
@@ -241,6 +240,11 @@ class Node:
         self.breaker.succeeded()
         return result
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the connections are the parent's."""
+        self.breaker = Breaker(time.monotonic)
+        self._idle = []
+
     def close(self) -> None:
         """Close the idle connections."""
         idle, self._idle = self._idle, []
@@ -252,8 +256,6 @@ class Node:
             client = self._idle.pop()  # atomic: no lock is needed
         except IndexError:
             client = self._new()
-        if self._pid != os.getpid():  # a fork: these connections are the parent's
-            self._idle, self._pid, client = [], os.getpid(), self._new()
         kept = client.sock is not None
         try:
             result = operation(client)
@@ -343,7 +345,7 @@ class Memcached:
 
     def after_fork(self) -> None:
         for node in self.nodes:
-            node.breaker = Breaker(time.monotonic)
+            node.after_fork()
 
 
 def wire_ttl(ttl: float | None) -> int:

@@ -379,3 +379,18 @@ def test_answers_of_changing_sizes_come_whole(memcached_server: MemcachedServer,
     for keys in (*[[key] for key in values] * 3, list(values), [*values, "absent"], ["absent", *reversed(values)]):
         assert client.fetch(keys) == {key: values[key] for key in keys if key in values}
     client.close()
+
+
+def test_short_value_after_a_long_one_is_one_receive_again(memcached_server: MemcachedServer) -> None:
+    client, name = Memcached([address(memcached_server)]), secrets.token_hex(8)
+    client.store("set", f"{name}long", bytes(500_000), 100)
+    client.store("set", f"{name}short", bytes(1000), 100)
+
+    def next_receive(key: str) -> int:
+        client.fetch([name + key])
+        return client.nodes[0].call(lambda connection: connection.first_bytes)
+
+    usual = next_receive("short")
+    assert next_receive("long") < usual
+    assert next_receive("short") == usual
+    client.close()
