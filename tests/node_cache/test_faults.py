@@ -224,19 +224,18 @@ LIES: dict[str, bytes] = {
 
 
 @contextmanager
-def liar(answer: bytes, *, drips: bool = False) -> Iterator[tuple[str, int]]:
-    """Serve one answer to everything that is said."""
+def liar(answer: bytes, *, drip: bytes = b"") -> Iterator[tuple[str, int]]:
+    """Serve one answer to everything that is said, its end in drips."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with suppress(OSError):
                 while self.request.recv(65536):
-                    for byte in answer if drips else b"":
+                    self.request.sendall(answer)
+                    for byte in drip:
                         self.request.sendall(bytes([byte]))
                         time.sleep(0.05)
-                    if not drips:
-                        self.request.sendall(answer)
-                    if not answer:
+                    if not answer + drip:
                         return
 
     class Server(socketserver.ThreadingTCPServer):
@@ -266,8 +265,13 @@ def test_lying_server_is_a_miss(caches: Caches, lie: str) -> None:
         assert time.monotonic() - started < 6
 
 
-def test_dripping_server_does_not_hold_the_caller(caches: Caches) -> None:
-    with liar(b"VALUE " + b"k" * 200, drips=True) as where:
+@pytest.mark.parametrize(
+    ("answer", "drip"),
+    [(b"", b"VALUE " + b"k" * 200), (b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 1000000\r\n", b"x" * 400)],
+    ids=["a line", "a value"],
+)
+def test_dripping_server_does_not_hold_the_caller(caches: Caches, answer: bytes, drip: bytes) -> None:
+    with liar(answer, drip=drip) as where:
         started = time.monotonic()
         assert caches(where).get(KEY, MISS) is MISS
         assert time.monotonic() - started < 6

@@ -25,7 +25,7 @@ from tests.node_cache.values import VALUES
 
 KEY = mac_key(SECRET)
 COUNT = int(os.environ.get("PROPERTY_COUNT", "1000"))  # the nightly run takes 100,000
-pytestmark = pytest.mark.timeout(120 + COUNT // 100)
+pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 
 
 def framed(value: Any) -> bytes:

@@ -28,7 +28,7 @@ from tests.node_cache.parts import Node, OtherNode, PrintedNode, ShyNode, Versio
 from tests.node_cache.values import INPUTS
 
 COUNT = int(os.environ.get("PROPERTY_COUNT", "300"))
-pytestmark = pytest.mark.timeout(120 + COUNT // 100)
+pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 ROOT = Path(__file__).resolve().parents[2]
 
 
