@@ -6,8 +6,11 @@ buffers outside of it. The envelope around both is in `frames`.
 
 from __future__ import annotations
 
+import gc
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 import ormsgpack
@@ -21,6 +24,14 @@ RAW, BYTES, TEXT = 0, 1, 2  # what a buffer is when read: a view, an immutable b
 LONG: Final = 1024  # texts (characters) and bytes from here on are buffers of their own
 
 _UNCHANGED: Final = frozenset({type(None), bool, float})
+_ROWS: Final = frozenset({list, tuple, set, frozenset})
+_HOLDERS: Final = _ROWS | {dict}
+_SIZED: Final = frozenset({str, bytes})
+_KNOWN: Final = _UNCHANGED | _HOLDERS | _SIZED | {int}
+_MARKS_OF_BYTES: Final = (b"\xc4", b"\xc5", b"\xc6")  # in MessagePack
+_MARKS: Final = (*_MARKS_OF_BYTES, b"\xda", b"\xdb")  # and of texts of 256 and more
+_OPTIONS: Final = plain.PACK_OPTIONS & ~ormsgpack.OPT_SORT_KEYS
+_MANY_BYTES: Final = 65_536  # a tree from here on is many objects
 _NUMBER: Final = struct.Struct(">I")
 _DAMAGE: Final = (
     ArithmeticError,
@@ -61,7 +72,7 @@ def encode_value(value: Any) -> Encoded:
     """
     encoder = _Encoder()
     try:
-        tree = encoder.pack(value)
+        tree = encoder.encode(value)
     except NotCacheableError:
         raise
     except (TypeError, ValueError, RecursionError) as error:
@@ -84,16 +95,34 @@ def decode_value(encoded: Encoded, *, writable: bool = False) -> Any:
 
 
 class _Encoder:
-    """One walk over a value, gathering its buffers and assets."""
+    """One walk over a value, gathering its buffers and assets.
 
-    __slots__ = ("assets", "buffers")
+    The encoder's own walk, in C, does for what names no assets and holds no long texts or bytes; the walk here tells
+    everything else apart, and is twenty times slower.
+    """
+
+    __slots__ = ("_taken", "assets", "buffers")
 
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
         self.assets: set[str] = set()
+        self._taken: dict[int, tuple[Any, ormsgpack.Ext]] = {}  # by id; holds the value, so that the id stays its own
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            packed = self._pack_directly(value)
+        except (TypeError, ValueError, RecursionError):  # keys that are no texts, lone surrogates, not cacheable ..
+            return self.pack(value)
+        return self.pack(value) if b"asset" in packed or _needs_walk(value, packed) else packed
 
     def pack(self, value: Any) -> bytes:
-        return ormsgpack.packb(self._plain(value), None, plain.PACK_OPTIONS & ~ormsgpack.OPT_SORT_KEYS)
+        return ormsgpack.packb(self._plain(value), None, _OPTIONS)
+
+    def _pack_directly(self, value: Any) -> bytes:
+        return ormsgpack.packb(value, self._extension, _OPTIONS)
+
+    def _extension(self, value: Any) -> ormsgpack.Ext:
+        return plain.pack_plain(value, self._pack_directly) or self._rich(value)
 
     def _plain(self, value: Any) -> Any:
         """Rebuild a value of what MessagePack holds; a list or dict is always a new one."""
@@ -130,6 +159,11 @@ class _Encoder:
         return plain.pack_map(value, self.pack)
 
     def _rich(self, value: Any) -> ormsgpack.Ext:
+        if id(value) not in self._taken:
+            self._taken[id(value)] = value, self._take_apart(value)
+        return self._taken[id(value)][1]
+
+    def _take_apart(self, value: Any) -> ormsgpack.Ext:
         parts = rich_types.take_apart(value)
         if parts is None:
             name = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -141,6 +175,38 @@ class _Encoder:
     def _buffer(self, kind: int, data: bytes, shared: bytes | str) -> ormsgpack.Ext:
         self.buffers.append(Buffer(kind, data, shared))
         return ormsgpack.Ext(plain.BUFFER, _NUMBER.pack(len(self.buffers) - 1))
+
+
+def _needs_walk(value: Any, packed: bytes) -> bool:
+    """Tell whether there is a long text or bytes, which is to be a buffer, or what ormsgpack took for bytes.
+
+    Without a marker of such there is none; else it looks level by level, mostly in C.
+    """
+    if not any(mark in packed for mark in (_MARKS if len(packed) >= LONG else _MARKS_OF_BYTES)):
+        return False
+    level = [value]
+    while level:
+        kinds = set(map(type, level))
+        if any(map(_is_like_bytes, kinds - _KNOWN)) or any(_longest(level, kind) >= LONG for kind in kinds & _SIZED):
+            return True
+        if kinds.isdisjoint(_HOLDERS):
+            return False
+        level = list(_items_of(level))
+    return False
+
+
+def _is_like_bytes(kind: type) -> bool:
+    return issubclass(kind, bytes | bytearray | memoryview)
+
+
+def _longest(items: list[Any], kind: type[Any]) -> int:
+    return max(map(len, [item for item in items if type(item) is kind]))
+
+
+def _items_of(level: list[Any]) -> Iterator[Any]:
+    """Yield what the dicts and lists of a level hold, without an object for each of them."""
+    yield from chain.from_iterable(map(dict.values, [item for item in level if type(item) is dict]))
+    yield from chain.from_iterable([item for item in level if type(item) in _ROWS])
 
 
 def _is_utf8(value: str) -> bool:
@@ -163,7 +229,9 @@ class _Decoder:
         self._writable = writable
 
     def unpack(self, packed: bytes) -> Any:
-        return ormsgpack.unpackb(packed, ext_hook=self._extension)
+        if len(packed) < _MANY_BYTES:
+            return ormsgpack.unpackb(packed, ext_hook=self._extension)
+        return _unpack_many(packed, self._extension)
 
     def _extension(self, tag: int, payload: bytes) -> Any:
         if tag == plain.BUFFER:
@@ -194,3 +262,17 @@ class _Decoder:
         if number < 0 or buffer.kind != RAW:
             raise FrameError("A text buffer is named as raw.")
         return buffer.data
+
+
+def _unpack_many(packed: bytes, extension: Callable[[int, bytes], Any]) -> Any:
+    """Unpack a big tree without the collections that so many new objects would start: they are all alive.
+
+    Whoever finds the collector on turns it on again, so that it stays on however threads meet here.
+    """
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        return ormsgpack.unpackb(packed, ext_hook=extension)
+    finally:
+        if is_on:
+            gc.enable()

@@ -87,8 +87,8 @@ class Core:
         value = MISS if frame is None else self.opened(frame, writable=writable)
         if frame is not None and value is not MISS:
             self.counters.hit(tier, frame.cost, frame.compute)
-        elif counted:
-            self.counters.add("misses")
+        else:
+            self.counters.miss(tier, asked=int(counted))
         return value, lease
 
     def opened(self, frame: Frame, *, writable: bool) -> Any:
@@ -172,7 +172,6 @@ class Core:
                 frame = self.shelves.in_memory(lease)
             if frame is not None and not frame.is_expired(self.clock()):
                 return lease, frame, "l1"
-        self.counters.add("l1_misses")
         lease, data = self.generations.read(key)
         return lease, *self.shelves.open(lease, data, self.clock())
 

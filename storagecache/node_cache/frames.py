@@ -24,7 +24,7 @@ MAGIC: Final = b"NTNC"
 VERSION: Final = 1
 VALUE, POINTER, RECORD = 0, 1, 2  # kinds: a value, where a big value lies, a record for `explain`
 CODEC: Final = 1  # a MessagePack tree with buffers
-HEADER: Final = struct.Struct("<4sBBBBdddQIIII4x")  # 64 bytes, then the MAC
+HEADER: Final = struct.Struct("<4sBBBBdddQIII12x")  # 64 bytes, then the MAC
 MAC_BYTES: Final = 32
 PREFIX_BYTES: Final = HEADER.size + MAC_BYTES
 ALIGNMENT: Final = 64
@@ -90,7 +90,7 @@ def write_frame(frame: Frame, key: str, secret: bytes) -> list[bytes | memoryvie
     assets = ormsgpack.packb(list(frame.encoded.assets))
     header = HEADER.pack(
         *(MAGIC, VERSION, frame.kind, CODEC, 0, frame.created, frame.ttl, frame.compute, total),
-        *(len(frame.encoded.buffers), len(assets), len(frame.encoded.tree), 0),
+        *(len(frame.encoded.buffers), len(assets), len(frame.encoded.tree)),
     )
     return [header, _mac(header, key, body, secret), *body]
 
@@ -109,7 +109,7 @@ def read_frame(data: bytes | memoryview, key: str, secret: bytes) -> Frame:
     size = len(data)
     if size < PREFIX_BYTES:
         raise FrameError("A frame is cut off in its header.")
-    magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree, _ = _unpack(data)
+    magic, version, kind, codec, flags, created, ttl, compute, total, buffers, assets, tree = _unpack(data)
     if magic != MAGIC or version != VERSION or codec != CODEC or flags or total != size:
         raise FrameError("Not a whole frame of this version.")
     whole = data if type(data) is bytes and not buffers else memoryview(data).toreadonly()

@@ -74,10 +74,19 @@ class Generations:
     def read(self, key: AnyKey) -> tuple[Lease, bytes | memoryview | None]:
         """Give a key's lease and entry as they are now: in one trip where the scopes are remembered.
 
+        Under a remembered lease the epoch alone tells: a new tombstone, too, is announced by a new epoch.
+
         Raises:
             TierTroubleError
         """
-        lease = self._guess(key) or self.load(key)
+        lease = self.remembered(key)
+        if lease is not None:
+            found = self._tier.fetch([EPOCH_KEY, lease.wire])
+            if found.get(EPOCH_KEY) == lease.epoch.encode():
+                return lease, found.get(lease.wire)
+            lease = self.load(key)
+        else:
+            lease = self._guess(key) or self.load(key)
         for _ in range(_MAX_TRIES):
             tomb = tomb_key(lease.key_id)
             found = self._tier.fetch([EPOCH_KEY, tomb, lease.wire])
@@ -171,9 +180,6 @@ class Generations:
     def _guess(self, key: AnyKey) -> Lease | None:
         """Give a lease that holds if the key was never deleted; None when its scopes are not known."""
         known = self._known
-        lease = known.leases.get(_identity(key))
-        if lease is not None:
-            return lease
         base = known.bases.get(_scope_id(key))
         return None if base is None else _lease(key_id(key), known.epoch, base, "")
 

@@ -8,7 +8,6 @@ what it had, and nothing was written elsewhere in between that it could contradi
 from __future__ import annotations
 
 import functools
-import os
 import re
 import socket
 import struct
@@ -37,6 +36,7 @@ MAX_RELATIVE_TTL: Final = 60 * 60 * 24 * 30  # memcached protocol.txt, "Expirati
 
 _CHUNK_BYTES: Final = 16_384
 _MAX_LINE: Final = 1024
+_LEAST_AFTER: Final = len(b"\r\nEND\r\n")  # follows every value, so that one receive may take it along
 _MAX_IDLE: Final = 16  # connections kept per node
 _TOKEN_KEY: Final = re.compile(r"\Antc1-[0-9a-z]*-(?=[egd]-)")
 _TIMEVAL: Final = struct.Struct("ll")
@@ -70,7 +70,7 @@ class BytesSerde:
 class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not exported
     """One connection. pymemcache reads 4 KiB at a time; here a value is one receive into its own memory."""
 
-    expects_long = False  # a guess from the last answer: whether to look before taking
+    first_bytes = _CHUNK_BYTES  # how much of the next answer to take at once; see `_Reply`
 
     def _connect(self) -> None:
         super()._connect()
@@ -89,12 +89,15 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
             self._connect()
         try:
             self.sock.sendall(b"get %b\r\n" % b" ".join(wires))
-            reply = _Reply(self.sock, wires, self.expects_long)
-            values = reply.read()
+            came = self.sock.recv(self.first_bytes)
+            values = _whole_answer(came, wires)
+            if values is None:
+                reply = _Reply(self.sock, wires, came)
+                values = reply.read()
+                self.first_bytes = reply.before_long or _CHUNK_BYTES
         except BaseException:
             self.close()  # what is left of the answer must not become the next one's
             raise
-        self.expects_long = reply.was_long
         return values
 
     def _fetch_cmd(self, name: bytes, keys: Iterable[Any], expect_cas: bool, key_prefix: bytes = b"") -> dict[Any, Any]:
@@ -103,75 +106,69 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
         return {key: bytes(value) for key, value in self.fetch({self.check_key(key): key for key in keys}).items()}
 
 
+def _whole_answer(data: bytes, wires: dict[bytes, str]) -> dict[str, bytes | memoryview] | None:
+    """Read an answer that has come whole, the shortest way; None for any other, which `_Reply` reads or refuses."""
+    values: dict[str, bytes | memoryview] = {}
+    at = 0
+    for wire, key in wires.items():
+        head = b"VALUE %b 0 " % wire
+        if not data.startswith(head, at):
+            continue
+        end = data.find(b"\r\n", at)
+        digits = data[at + len(head) : end]
+        if end < 0 or not digits.isdigit():
+            return None
+        start, at = end + 2, end + 4 + int(digits[:12])
+        if data[at - 2 : at] != b"\r\n":
+            return None
+        values[key] = data[start : at - 2]
+    return values if data[at:] == b"END\r\n" else None
+
+
 class _Reply:
     """The answer to one `get`, read off a socket; trusts no number in it.
 
-    Where a long value is expected, bytes are first only looked at (MSG_PEEK), so that the value can be received
-    straight into memory of its own. A wrong guess costs a copy or a system call.
+    Where the last answer had a long value, only as many bytes are taken at first as came before that value, so that
+    this one is received straight into memory of its own. A wrong guess costs a copy or a system call.
     """
 
-    __slots__ = ("_at", "_buffer", "_looks", "_sock", "_wires", "was_long")
+    __slots__ = ("_at", "_buffer", "_dropped", "_sock", "_wires", "before_long")
 
-    def __init__(self, sock: socket.socket, wires: dict[bytes, str], expects_long: bool) -> None:
+    def __init__(self, sock: socket.socket, wires: dict[bytes, str], came: bytes) -> None:
         self._sock = sock
         self._wires = wires
-        self._looks = expects_long
-        self._buffer = b""
+        self._buffer = came
         self._at = 0
-        self.was_long = False
+        self._dropped = 0  # bytes of the answer before the buffer
+        self.before_long = 0  # bytes of the answer before its first long value
 
     def read(self) -> dict[str, bytes | memoryview]:
         values: dict[str, bytes | memoryview] = {}
-        self._more()
         while (line := self._line()) != b"END":
             key, size = self._value_header(line)
             if key in values:
                 raise MemcacheUnknownError("the same key twice")
             values[key] = self._value(size)
-        if self._looks:
-            self._take_seen()
-        elif self._at != len(self._buffer):
+        if self._at != len(self._buffer):
             raise MemcacheUnknownError("more than was asked for")
         return values
 
     def _more(self) -> None:
         """Get what has come, behind what is left."""
-        left = self._buffer[self._at :]
-        if self._looks:
-            self._take_seen()
-            came = self._sock.recv(_CHUNK_BYTES, socket.MSG_PEEK)
-            left = b""
-        else:
-            came = self._sock.recv(_CHUNK_BYTES)
+        came = self._sock.recv(_CHUNK_BYTES)
         if not came:
             raise MemcacheUnexpectedCloseError
-        self._buffer, self._at = left + came, 0
-
-    def _take_seen(self) -> None:
-        """Take what was looked at and used up."""
-        if self._at:
-            self._sock.recv(self._at, socket.MSG_WAITALL)
-        self._buffer, self._at = b"", 0
+        self._dropped += self._at
+        self._buffer, self._at = self._buffer[self._at :] + came, 0
 
     def _line(self) -> bytes:
-        end = self._buffer.find(b"\r\n", self._at)
-        if end < 0:
-            end = self._longer_line()
-        line = self._buffer[self._at : end]
-        self._at = end + 2
-        return line
-
-    def _longer_line(self) -> int:
-        """Wait until a whole line is here; from now on without looking first."""
-        if self._looks:
-            seen, self._looks = len(self._buffer), False
-            self._buffer = self._sock.recv(seen, socket.MSG_WAITALL)
         deadline = time.monotonic() + READ_SECONDS
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > _MAX_LINE or time.monotonic() > deadline:
                 raise MemcacheUnknownError("no end of line")
             self._more()
-        return end
+        line, self._at = self._buffer[self._at : end], end + 2
+        return line
 
     def _value_header(self, line: bytes) -> tuple[str, int]:
         words = line.split(b" ")
@@ -193,15 +190,12 @@ class _Reply:
         return value
 
     def _long_value(self, size: int) -> memoryview:
-        self.was_long = True
-        start = b"" if self._looks else self._buffer[self._at :]
-        if self._looks:
-            self._take_seen()
-        received = self._receive(start, size + 2)
-        self._buffer, self._at = b"", 0
-        if received[-2:] != b"\r\n":
+        if size > _CHUNK_BYTES and not self.before_long:
+            self.before_long = self._dropped + self._at
+        received = self._receive(self._buffer[self._at :], size + _LEAST_AFTER)
+        if received[size : size + 2] != b"\r\n":
             raise MemcacheUnknownError("a value without its end")
-        self._more()
+        self._buffer, self._at = received[size + 2 :], 0
         return memoryview(received)[:size]
 
     def _receive(self, start: bytes, size: int) -> bytes:
@@ -225,7 +219,6 @@ class Node:
         self.name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         self.breaker = Breaker(time.monotonic)
         self._idle: list[FrameClient] = []
-        self._pid = os.getpid()
 
     def call(self, operation: Callable[[FrameClient], T]) -> T:
         """Run one operation on a connection.
@@ -247,6 +240,11 @@ class Node:
         self.breaker.succeeded()
         return result
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the connections are the parent's."""
+        self.breaker = Breaker(time.monotonic)
+        self._idle = []
+
     def close(self) -> None:
         """Close the idle connections."""
         idle, self._idle = self._idle, []
@@ -258,8 +256,6 @@ class Node:
             client = self._idle.pop()  # atomic: no lock is needed
         except IndexError:
             client = self._new()
-        if self._pid != os.getpid():  # a fork: these connections are the parent's
-            self._idle, self._pid, client = [], os.getpid(), self._new()
         kept = client.sock is not None
         try:
             result = operation(client)
@@ -349,7 +345,7 @@ class Memcached:
 
     def after_fork(self) -> None:
         for node in self.nodes:
-            node.breaker = Breaker(time.monotonic)
+            node.after_fork()
 
 
 def wire_ttl(ttl: float | None) -> int:

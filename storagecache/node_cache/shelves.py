@@ -86,9 +86,13 @@ class Shelves:
     def _placed(
         self, lease: Lease, frame: Frame, pieces: list[Piece], ttl: float | None, generations: Generations
     ) -> Lease:
-        """Add an entry; where another value is, first make that one unreachable for every process's memory."""
+        """Add an entry; where another value is, first make that one unreachable for every process's memory.
+
+        It is removed, too: were its tombstone ever evicted, nothing of it may come back.
+        """
         if not self.tier.add(lease.wire, pieces, ttl):
-            lease = generations.renew(lease)
+            older, lease = lease, generations.renew(lease)
+            self.forget(older)
             pieces = write_frame(frame, lease.wire, self._secret)
             self.tier.set(lease.wire, pieces, ttl)
         if not self.tier.evicts:

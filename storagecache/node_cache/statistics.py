@@ -57,7 +57,14 @@ class Counters:
             counts["hits"] += 1
             counts[f"{tier}_hits"] += 1
             counts[f"{tier}_bytes"] += size
+            counts["l1_misses"] += tier != "l1"
             counts["seconds_saved"] += seconds_saved
+
+    def miss(self, tier: str, *, asked: int) -> None:
+        """Count a look-up that found nothing, whose last word had `tier`; `asked` is 0 for a second look."""
+        with self._lock:
+            self._counts["misses"] += asked
+            self._counts["l1_misses"] += tier != "l1"
 
     def tree(self) -> Stats:
         """Give all counts: tiers as trees of their own."""

@@ -7,10 +7,14 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from assets.models import Asset
 from assets.services import create_asset, delete_assets
 from assets.services.reading import are_live, digest_of
+from storagecache.environment import Environment
+from storagecache.node_cache import MISS, register_assets
 from tests.assets.conftest import Buckets
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,3 +45,20 @@ def test_digest_of_each_form_is_the_contents(asset: Asset, form: str) -> None:
 @pytest.mark.parametrize("reference", ["", "no id", "/storage/assets/absent", "http://[", uuid4().hex])
 def test_digest_of_what_is_not_there_is_none(asset: Asset, reference: str) -> None:
     assert digest_of(reference) is None
+
+
+def test_hit_with_references_costs_one_select_and_without_none(asset: Asset) -> None:
+    register_assets(is_live=are_live, digest_of=digest_of)  # as the app does; other tests have catalogs of their own
+    cache = Environment.get_node_cache()
+    named, plain = f"named {uuid4()}", f"plain {uuid4()}"
+    value = [{"asset_id": asset.pk.hex}, {"uri": f"asset://{asset.pk.hex}.txt"}]
+    assert cache.set(named, value)
+    assert cache.set(plain, [1])
+    with CaptureQueriesContext(connection) as queries:
+        assert cache.get(plain) == [1]
+    assert len(queries) == 0
+    with CaptureQueriesContext(connection) as queries:
+        assert cache.get(named) == value
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT"]
+    delete_assets([asset.pk])
+    assert cache.get(named, MISS) is MISS

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from storagecache.storages.filesystem import FilesystemObjectStorage
 from tests.node_cache.parts import SECRET, Clock
 from tests.servers import MemcachedServer
 
+ROOT = Path(__file__).resolve().parents[2]
 MakeCache = Callable[..., NodeCache]
+Run = Callable[..., str]
 
 
 @pytest.fixture
@@ -88,3 +93,40 @@ def make_cache(request: pytest.FixtureRequest) -> MakeCache:
     name = {"files": "file_cache", "memcached": "memcached_cache"}[request.param]
     made: MakeCache = request.getfixturevalue(name)
     return made
+
+
+@pytest.fixture(params=["files", "memcached"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Give a runner of commands and scripts, each in a process of its own, on one shared cache."""
+    extra = {
+        "ENV": "development",
+        "NODETOOL_CONFIG_DIR": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "nodetool_site.settings",
+    }
+    if request.param == "memcached":
+        server: MemcachedServer = request.getfixturevalue("memcached_server")
+        extra |= {"MEMCACHE_HOST": server.host, "MEMCACHE_PORT": str(server.port)}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ENV", "MEMCACHE"))
+    }
+
+    def run(*arguments: str, script: str = "") -> str:
+        command = [sys.executable, "-c", PRELUDE + script] if script else [sys.executable, "manage.py", *arguments]
+        if not script and not (ROOT / "manage.py").exists():
+            command = [sys.executable, "-m", "django", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=inherited | extra, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+PRELUDE = """
+import django; django.setup()
+from storagecache.environment import Environment
+from storagecache.node_cache import MISS, node_cache_key
+from tests.node_cache.parts import Node
+cache = Environment.get_node_cache()
+"""

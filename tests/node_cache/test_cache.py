@@ -116,6 +116,28 @@ def test_overwritten_value_is_seen_by_all(make_cache: MakeCache) -> None:
     assert there.get("k") == 2
 
 
+def test_overwritten_value_leaves_no_entry_behind(make_cache: MakeCache) -> None:
+    cache = make_cache()
+    cache.set("k", 1)
+    tier = cache._core.shelves.tier
+    before = cache._core.current_lease("k")
+    assert before is not None
+    assert before.wire in tier.fetch([before.wire])
+    cache.set("k", 2)
+    assert tier.fetch([before.wire]) == {}
+
+
+def test_deleted_key_is_a_miss_where_it_was_only_remembered(memcached_cache: MakeCache) -> None:
+    here, there = memcached_cache(), memcached_cache(max_bytes=0)
+    here.set("k", 1)
+    assert there.get("k") == 1
+    assert there.get("k") == 1  # now by the epoch alone
+    here.delete("k")
+    assert there.get("k", MISS) is MISS
+    here.set("k", 2)
+    assert there.get("k") == 2
+
+
 def test_stored_value_mutated_by_its_owner_stays(make_cache: MakeCache) -> None:
     cache, value = make_cache(), {"list": [1], "array": np.zeros(3), "bytes": bytearray(b"abc")}
     cache.set("k", value)
@@ -427,3 +449,20 @@ def test_memory_that_is_held_is_what_is_counted(file_cache: MakeCache) -> None:
     tracemalloc.stop()
     assert held.usage()["evictions"] > 0
     assert grown < 2_000_000 * 1.05
+
+
+def test_memory_that_received_values_hold_is_what_is_counted(make_cache: MakeCache) -> None:
+    there, here = make_cache(), make_cache(max_bytes=1_000_000)
+    for number in range(150):
+        there.set(f"key-{number}", {"array": np.full(20_000, number, "u1"), "text": "x" * 3000})
+    here.get("key-0")
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(150):
+        here.get(f"key-{number}")
+    here._core.generations._known.leases.clear()
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert here.stats()["l1"]["evictions"] > 0
+    assert grown < 1_000_000 * 1.05

@@ -21,6 +21,7 @@ from storagecache.node_cache import MISS, ClearFailedError, NodeCacheKey
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.breaker import OPEN_SECONDS
 from storagecache.node_cache.cache import NodeCache
+from storagecache.node_cache.flights import LOCK_SECONDS
 from storagecache.node_cache.frames import mac_key
 from storagecache.node_cache.memcached import Memcached
 from storagecache.node_cache.tiers import MemcachedTier
@@ -216,23 +217,25 @@ LIES: dict[str, bytes] = {
     "end": b"END\r\n",
     "half a line": b"VALU",
     "unicode digits": "VALUE k 0 ²\r\n".encode(),
+    "no size": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 \r\nEND\r\n",
+    "more than was asked": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 2\r\nab\r\nEND\r\nEND\r\n",
+    "short value": b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 9\r\nab\r\nEND\r\n",
 }
 
 
 @contextmanager
-def liar(answer: bytes, *, drips: bool = False) -> Iterator[tuple[str, int]]:
-    """Serve one answer to everything that is said."""
+def liar(answer: bytes, *, drip: bytes = b"") -> Iterator[tuple[str, int]]:
+    """Serve one answer to everything that is said, its end in drips."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with suppress(OSError):
                 while self.request.recv(65536):
-                    for byte in answer if drips else b"":
+                    self.request.sendall(answer)
+                    for byte in drip:
                         self.request.sendall(bytes([byte]))
                         time.sleep(0.05)
-                    if not drips:
-                        self.request.sendall(answer)
-                    if not answer:
+                    if not answer + drip:
                         return
 
     class Server(socketserver.ThreadingTCPServer):
@@ -262,8 +265,13 @@ def test_lying_server_is_a_miss(caches: Caches, lie: str) -> None:
         assert time.monotonic() - started < 6
 
 
-def test_dripping_server_does_not_hold_the_caller(caches: Caches) -> None:
-    with liar(b"VALUE " + b"k" * 200, drips=True) as where:
+@pytest.mark.parametrize(
+    ("answer", "drip"),
+    [(b"", b"VALUE " + b"k" * 200), (b"VALUE ntc1-test-e-" + b"0" * 40 + b" 0 1000000\r\n", b"x" * 400)],
+    ids=["a line", "a value"],
+)
+def test_dripping_server_does_not_hold_the_caller(caches: Caches, answer: bytes, drip: bytes) -> None:
+    with liar(answer, drip=drip) as where:
         started = time.monotonic()
         assert caches(where).get(KEY, MISS) is MISS
         assert time.monotonic() - started < 6
@@ -323,3 +331,70 @@ def test_dead_lock_holder_is_replaced(memcached_server: MemcachedServer, caches:
     tier = cache._core.shelves.tier
     assert tier.add("x-" + lease.wire.partition("-")[2], [b"of a process that died"], 1)
     assert cache.get_or_compute(name, lambda: 5) == 5
+
+
+def seconds_left(server: MemcachedServer, key: str) -> int:
+    """Ask the server itself how long a key will live (meta get, protocol.txt)."""
+    with socket.create_connection(address(server)) as connection:
+        connection.sendall(f"mg ntc1-test-{key} t\r\n".encode())
+        return int(connection.recv(100).split(b"t")[1])
+
+
+def test_lock_is_prolonged_while_its_holder_lives(memcached_server: MemcachedServer, caches: Caches) -> None:
+    cache = caches(address(memcached_server))
+    locks, tier, name = cache._core.locks, cache._core.shelves.tier, f"v-{secrets.token_hex(20)}"
+    assert locks.acquire(name) is True
+    assert locks.acquire(name) is False
+    lock = "x-" + name[2:]
+    tier.set(lock, [bytes(tier.fetch([lock])[lock])], 1000)
+    locks.beat()
+    assert 0 < seconds_left(memcached_server, lock) <= LOCK_SECONDS
+    locks.release(name)
+    assert tier.fetch([lock]) == {}
+
+
+def test_lock_of_another_holder_is_left_alone(memcached_server: MemcachedServer, caches: Caches) -> None:
+    cache = caches(address(memcached_server))
+    locks, tier, name = cache._core.locks, cache._core.shelves.tier, f"v-{secrets.token_hex(20)}"
+    assert locks.acquire(name) is True
+    lock = "x-" + name[2:]
+    tier.set(lock, [b"of another process"], 1000)
+    locks.beat()
+    locks.release(name)
+    assert tier.fetch([lock])[lock] == b"of another process"
+    assert seconds_left(memcached_server, lock) > LOCK_SECONDS
+    tier.delete(lock)
+
+
+def test_longer_list_of_servers_moves_only_the_new_ones_share() -> None:
+    before, after = Memcached(["a:1", "b:1"]), Memcached(["a:1", "b:1", "c:1"])
+    keys = [f"v-{number:040x}" for number in range(3000)]
+    moved = [key for key in keys if before.node_of(key).name != after.node_of(key).name]
+    assert {after.node_of(key).name for key in moved} == {"c:1"}
+    assert 800 < len(moved) < 1200
+
+
+@pytest.mark.parametrize("sizes", [(100_000, 99_999), (900_000, 10), (20_000, 0), (16_384, 16_383), (16_100, 16_300)])
+def test_answers_of_changing_sizes_come_whole(memcached_server: MemcachedServer, sizes: tuple[int, int]) -> None:
+    client, name = Memcached([address(memcached_server)]), secrets.token_hex(8)
+    values = {f"{name}{number}": secrets.token_bytes(size) for number, size in enumerate(sizes)}
+    for key, value in values.items():
+        client.store("set", key, value, 100)
+    for keys in (*[[key] for key in values] * 3, list(values), [*values, "absent"], ["absent", *reversed(values)]):
+        assert client.fetch(keys) == {key: values[key] for key in keys if key in values}
+    client.close()
+
+
+def test_short_value_after_a_long_one_is_one_receive_again(memcached_server: MemcachedServer) -> None:
+    client, name = Memcached([address(memcached_server)]), secrets.token_hex(8)
+    client.store("set", f"{name}long", bytes(500_000), 100)
+    client.store("set", f"{name}short", bytes(1000), 100)
+
+    def next_receive(key: str) -> int:
+        client.fetch([name + key])
+        return client.nodes[0].call(lambda connection: connection.first_bytes)
+
+    usual = next_receive("short")
+    assert next_receive("long") < usual
+    assert next_receive("short") == usual
+    client.close()

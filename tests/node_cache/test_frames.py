@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import struct
@@ -24,6 +25,7 @@ from tests.node_cache.values import VALUES
 
 KEY = mac_key(SECRET)
 COUNT = int(os.environ.get("PROPERTY_COUNT", "1000"))  # the nightly run takes 100,000
+pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 
 
 def framed(value: Any) -> bytes:
@@ -43,6 +45,112 @@ def test_value_round_trips_exactly(value: Any) -> None:
 def test_frame_carries_its_times() -> None:
     frame = read_frame(framed(1), "key", KEY)
     assert (frame.created, frame.ttl, frame.compute) == (NOW, 60.0, 1.5)
+
+
+BIG: list[Any] = [
+    [{"id": n, "score": n / 7, "label": f"item {n}", "none": None} for n in range(4000)],
+    [{"id": n, "text": "x" * (900 + n % 300), "data": b"y" * (n % 2000)} for n in range(400)],
+    [(n, {n}, f"\u00fc {n}", 2**70 + n, b"\xda\xc5", -n) for n in range(4000)],
+    {"rows": [[n / 3, -n] for n in range(6000)], "array": np.arange(9), 5: "a key that is no text"},
+    [np.full(3, n, "<f4") for n in range(2000)],
+    ["\ud800", *(f"text {n}" for n in range(9000))],
+    [{"asset_id": f"{n}"} for n in range(5000)],
+]
+
+
+@pytest.mark.parametrize("number", range(len(BIG)))
+def test_big_tree_round_trips_exactly(number: int) -> None:
+    assert same(there_and_back(BIG[number]), BIG[number])
+
+
+def test_long_texts_and_bytes_are_shared_by_readers_wherever_they_lie() -> None:
+    text, data = "t" * 2000, b"d" * 2000
+    for value in ([text, 1.5], {"a": {"b": (text, 2)}}, [[{"c": data}]] * 3, (frozenset([data]), 0)):
+        kinds = [buffer.kind for buffer in frame_of(value, now=NOW, ttl=None).encoded.buffers]
+        assert kinds
+        assert same(there_and_back(value), value)
+
+
+def test_array_named_twice_is_stored_once_and_copied_apart() -> None:
+    array = np.arange(5)
+    frame = frame_of([array, {"again": array, "asset_id": "a"}], now=NOW, ttl=None)
+    assert len(frame.encoded.buffers) == 1
+    assert frame.encoded.assets == ("a",)
+    mine = frame.value(writable=True)
+    mine[0][0] = 9
+    assert mine[1]["again"][0] == 0
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_big_tree_leaves_the_collector_as_it_was(is_on: bool) -> None:
+    data = framed(BIG[0])
+    was_on = gc.isenabled()
+    try:
+        (gc.enable if is_on else gc.disable)()
+        read_frame(data, "key", KEY).value()
+        assert gc.isenabled() is is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float64(1.5),
+        np.int8(3),
+        np.bool_(True),
+        np.bytes_(b"ab"),
+        np.str_("ab"),
+        np.datetime64(5, "s"),
+        bytearray(b"a"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_value_that_looks_like_a_plain_one_keeps_its_type(value: Any) -> None:
+    for held in (value, [value, 1], {"a": (value, "x" * 2000)}):
+        assert same(there_and_back(held), held)
+
+
+def test_frame_is_readable_by_its_description_alone() -> None:
+    array = np.arange(6, dtype="<i4").reshape(2, 3)
+    data = framed({"n": [1, None], "text": "t" * 1500, "array": array, "ref": {"asset_id": "a1"}})
+    created, ttl, compute, total, count, assets, tree = struct.unpack_from("<dddQIII", data, 8)
+    assert (data[:8], created, ttl, compute, total) == (b"NTNC\x01\x00\x01\x00", NOW, 60.0, 1.5, len(data))
+    mac_secret = blake3(SECRET.encode(), derive_key_context="nodetool-storage node cache frame MAC v1").digest()
+    signed_part = data[:64] + struct.pack("<I", 3) + b"key" + data[96:]
+    assert blake3(signed_part, key=mac_secret).digest() == data[64:96]
+    entries, at = struct.unpack_from(f"<{count}Q", data, 96), 96 + 8 * count
+    assert ormsgpack.unpackb(data[at : at + assets]) == ["a1"]
+    end, buffers = at + assets + tree, []
+    for entry in entries:
+        end += -end % 64
+        buffers.append((entry >> 56, data[end : end + (entry & (1 << 56) - 1)]))
+        end += len(buffers[-1][1])
+    assert end == len(data)
+    read = ormsgpack.unpackb(data[at + assets : at + assets + tree], ext_hook=lambda tag, payload: (tag, payload))
+    assert (read["n"], read["ref"]) == ([1, None], {"asset_id": "a1"})
+    tag, number = read["text"]
+    assert (tag, buffers[int.from_bytes(number, "big")]) == (30, (2, b"t" * 1500))
+    tag, described = read["array"]
+    name, (dtype, shape, order), first, of_array = ormsgpack.unpackb(described)
+    assert (tag, name, dtype, shape, order, of_array) == (31, "ndarray", "<i4", [2, 3], "C", 1)
+    assert buffers[first] == (0, array.tobytes())
+
+
+class _Text(str):
+    __slots__ = ()
+
+
+class _Bytes(bytes):
+    __slots__ = ()
+
+
+class _Float(float):
+    __slots__ = ()
+
+
+class _List(list):  # type: ignore[type-arg]
+    __slots__ = ()
 
 
 MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "I;16", "RGBX"]
@@ -80,7 +188,13 @@ REFUSED: list[Any] = [
     object(),
     [lambda: 1],
     {"a": object},
-    type("Text", (str,), {})("x"),
+    _Text("x"),
+    _Bytes(b"x"),
+    [1, _Bytes(b"x" * 2000)],
+    _Float(1),
+    [_List()],
+    {_Text("x"): 1},
+    [{"a": {_Text("x"): 1}}, "y" * 2000],
     np.array([object()]),
     np.ma.array([1]),
     np.zeros(2, dtype=[("a", "i4")]),

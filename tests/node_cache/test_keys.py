@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import os
 import pickle
 import shutil
 import struct
 import subprocess
 import sys
+import types
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.node_cache.parts import Node, OtherNode, PrintedNode, ShyNode, Versio
 from tests.node_cache.values import INPUTS
 
 COUNT = int(os.environ.get("PROPERTY_COUNT", "300"))
+pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -198,9 +201,9 @@ def _has_packages(python: str) -> bool:
     return probe.returncode == 0
 
 
-@pytest.mark.parametrize("python", other_pythons())
-@pytest.mark.parametrize("seed", ["0", "1", "424242"])
-def test_keys_are_equal_in_other_processes(tmp_path: Path, python: str, seed: str) -> None:
+@functools.cache
+def generated() -> list[dict[str, Any]]:
+    """Give COUNT inputs, the same for each process that they are tried in."""
     inputs: list[dict[str, Any]] = []
 
     @settings(max_examples=COUNT, deadline=None, database=None)
@@ -209,6 +212,13 @@ def test_keys_are_equal_in_other_processes(tmp_path: Path, python: str, seed: st
         inputs.append(properties)
 
     gather()
+    return inputs
+
+
+@pytest.mark.parametrize("python", other_pythons())
+@pytest.mark.parametrize("seed", ["0", "1", "424242"])
+def test_keys_are_equal_in_other_processes(tmp_path: Path, python: str, seed: str) -> None:
+    inputs = generated()
     (tmp_path / "inputs").write_bytes(pickle.dumps(inputs))
     done = subprocess.run(
         [python, "-c", SCRIPT, str(tmp_path / "inputs")],
@@ -242,3 +252,16 @@ def test_class_without_source_has_equal_keys_in_other_processes() -> None:
         for seed in ("1", "2", "3")
     ]
     assert len(set(runs)) == 1
+
+
+def test_package_version_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("a_package_of_nodes")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+
+    def made(version: str) -> str:
+        package.__version__ = version  # type: ignore[attr-defined]
+        cls = type("Packaged", (Node,), {"__module__": package.__name__})
+        return node_cache_key(cls()).digest
+
+    assert made("1.0") == made("1.0")
+    assert made("1.0") != made("1.1")
