@@ -29,6 +29,7 @@ from django.views.decorators.http import require_safe
 from assets.admin import deletion, display
 from assets.admin.columns import AssetColumns
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
+from assets.admin.library import LibraryPages
 from assets.admin.streams import send
 from assets.admin.uploads import UploadForm
 from assets.admin.windows import BEFORE, CatalogAdmin, WindowedChangeList
@@ -63,7 +64,7 @@ class AssetChangeList(WindowedChangeList):
 
 
 @admin.register(Asset)
-class AssetAdmin(AssetColumns, CatalogAdmin):
+class AssetAdmin(LibraryPages, AssetColumns, CatalogAdmin):
     """What people see and link to."""
 
     list_display = (
@@ -106,9 +107,11 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_folder)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the two addresses of an asset's bytes; what they send may be kept, but is asked for anew each time."""
+        """Add the library, and the two addresses of an asset's bytes; what they send may be kept, but is asked for anew each time."""
         view = self.admin_site.admin_view
         return [
+            path("library/", view(self.library_view), name="assets_asset_library"),
+            path("library/assets/", view(self.browse_view), name="assets_asset_browse"),
             path("<uuid:asset_id>/preview/", view(self.preview_view, cacheable=True), name="assets_asset_preview"),
             path("<uuid:asset_id>/content/", view(self.content_view, cacheable=True), name="assets_asset_content"),
             *super().get_urls(),
