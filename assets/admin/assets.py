@@ -107,10 +107,11 @@ class AssetAdmin(LibraryPages, AssetColumns, CatalogAdmin):
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_folder)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the library, and the two addresses of an asset's bytes; what they send may be kept, but is asked for anew each time."""
+        """Add the library, and an asset's bytes: what those two send may be kept, but is asked for anew each time."""
         view = self.admin_site.admin_view
         return [
             path("library/", view(self.library_view), name="assets_asset_library"),
+            path("library/zip/", view(self.zip_view), name="assets_asset_zip"),
             path("library/assets/", view(self.browse_view), name="assets_asset_browse"),
             path("<uuid:asset_id>/preview/", view(self.preview_view, cacheable=True), name="assets_asset_preview"),
             path("<uuid:asset_id>/content/", view(self.content_view, cacheable=True), name="assets_asset_content"),

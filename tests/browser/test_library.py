@@ -140,7 +140,11 @@ def test_files_are_uploaded_with_their_progress(service: Service, page: Page) ->
 def test_dropped_file_goes_to_the_open_folder(service: Service, page: Page) -> None:
     show(page, service)
     transfer = page.evaluate_handle(
-        """() => { const t = new DataTransfer(); t.items.add(new File(["dropped"], "dropped.txt", {type: "text/plain"})); return t; }"""
+        """() => {
+            const made = new DataTransfer();
+            made.items.add(new File(["dropped"], "dropped.txt", {type: "text/plain"}));
+            return made;
+        }"""
     )
     page.dispatch_event("#scroller", "dragover", {"dataTransfer": transfer})
     expect(page.locator("#drop")).to_be_visible()

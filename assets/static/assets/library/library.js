@@ -317,6 +317,7 @@ function dialog(title, { label = "", folders = false }) {
   });
 }
 
+$("ask-cancel").addEventListener("click", () => $("ask").close(""));
 $("bulk").addEventListener("click", (event) => event.target.dataset.act && act(event.target.dataset.act));
 $("new-folder").addEventListener("click", async () => {
   const name = await dialog("New folder", { label: "Name" });
