@@ -139,7 +139,7 @@ class LibraryPages:
         )
 
 
-def with_policy(page: TemplateResponse) -> TemplateResponse:
+def with_policy(page: HttpResponse) -> HttpResponse:
     """Let a page run and load only what this site serves as files."""
     page.headers["Content-Security-Policy"] = POLICY
     return page
