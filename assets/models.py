@@ -260,6 +260,7 @@ class Asset(models.Model):
             models.Index(
                 fields=["owner", "folder", "size", "id"], condition=Q(trashed_at=None), name="asset_folder_size"
             ),
+            models.Index(fields=["owner", "size", "id"], condition=Q(trashed_at=None), name="asset_size"),
             models.Index(fields=["owner", "workflow_id", "id"], condition=Q(trashed_at=None), name="asset_workflow"),
             models.Index(fields=["owner", "job_id", "id"], condition=Q(trashed_at=None), name="asset_job"),
             models.Index(fields=["owner", "node_id", "id"], condition=Q(trashed_at=None), name="asset_node"),

@@ -28,6 +28,7 @@ from django.views.decorators.http import require_safe
 
 from assets.admin import deletion, display
 from assets.admin.columns import AssetColumns
+from assets.admin.dashboard import DashboardPages
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
 from assets.admin.library import LibraryPages, with_policy
 from assets.admin.streams import send
@@ -65,7 +66,7 @@ class AssetChangeList(WindowedChangeList):
 
 
 @admin.register(Asset)
-class AssetAdmin(LibraryPages, AssetColumns, CatalogAdmin):
+class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
     """What people see and link to."""
 
     list_display = (
@@ -112,6 +113,9 @@ class AssetAdmin(LibraryPages, AssetColumns, CatalogAdmin):
         view = self.admin_site.admin_view
         return [
             path("library/", view(self.library_view), name="assets_asset_library"),
+            path("dashboard/", view(self.dashboard_view), name="assets_asset_dashboard"),
+            path("dashboard/purge/", view(self.purge_view), name="assets_asset_purge"),
+            path("dashboard/clear/", view(self.clear_cache_view), name="assets_asset_clear_cache"),
             path("library/zip/", view(self.zip_view), name="assets_asset_zip"),
             path("library/assets/", view(self.browse_view), name="assets_asset_browse"),
             path("<uuid:asset_id>/preview/", view(self.preview_view, cacheable=True), name="assets_asset_preview"),

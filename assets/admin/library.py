@@ -131,7 +131,8 @@ class LibraryPages:
             return error_response(422, str(error))
         except ValueError:
             return error_response(400, "ids: these are none.")
-        headers = {"Content-Disposition": content_disposition("attachment", archive.name)}
+        disposition = content_disposition("attachment", archive.name)
+        headers = {"Content-Disposition": disposition, "Cache-Control": "private, no-store"}
         return StreamingHttpResponse(
             ArchiveStream(archive),
             content_type="application/zip",

@@ -157,5 +157,7 @@ def test_picture_of_a_cell_stays_on_the_site(make_asset: MakeAsset, client_of: C
     client = client_of(admin_user)
     cell = browse(client)["assets"][0]
     assert cell["thumb"].startswith("/api/assets/")
-    assert client.get(cell["thumb"]).status_code == 200
+    picture = client.get(cell["thumb"])
+    assert b"".join(picture.streaming_content)[8:12] == b"WEBP"
+    picture.close()
     assert browse(client, ids=cell["id"])["assets"] == [cell]

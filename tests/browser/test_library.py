@@ -28,7 +28,7 @@ class Watch:
 
     @staticmethod
     def _is_own(url: str, site: str) -> bool:
-        return url.startswith((f"{site}/", "blob:", "data:"))
+        return url.startswith((f"{site}/", "blob:", "data:", "chrome-extension:"))
 
 
 @pytest.fixture(scope="module")
