@@ -19,7 +19,7 @@ aside := NODETOOL_CONFIG_DIR="$$PWD/.run/check" ENV=test
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench nightly demo venv venv-dev lock clean
+.PHONY: help run test check format bench nightly demo screenshots venv venv-dev lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -48,6 +48,9 @@ bench: venv-dev ## Measure the service beside nginx
 
 demo: venv ## Fill the library with sample images, sounds, tables and texts
 	@$(clean_make) exec $(PY) manage.py demo
+
+screenshots: venv-dev ## Take pictures of the pages into docs/screenshots (needs Chromium)
+	@$(clean_make) exec $(PY) -m tests.browser.screenshots
 
 nightly: venv-dev ## Every test, at full counts
 	@$(clean_make) NIGHTLY=1 REQUIRE_ALL=1 PROPERTY_COUNT=100000 exec $(PY) -m pytest -m '' -o timeout=3600 $(ARGS)

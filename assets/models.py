@@ -260,6 +260,7 @@ class Asset(models.Model):
             models.Index(
                 fields=["owner", "folder", "size", "id"], condition=Q(trashed_at=None), name="asset_folder_size"
             ),
+            models.Index(fields=["owner", "size", "id"], condition=Q(trashed_at=None), name="asset_size"),
             models.Index(fields=["owner", "workflow_id", "id"], condition=Q(trashed_at=None), name="asset_workflow"),
             models.Index(fields=["owner", "job_id", "id"], condition=Q(trashed_at=None), name="asset_job"),
             models.Index(fields=["owner", "node_id", "id"], condition=Q(trashed_at=None), name="asset_node"),
@@ -267,6 +268,12 @@ class Asset(models.Model):
             models.Index(fields=["parent"], condition=Q(is_folder=True), name="asset_subfolders"),
             models.Index(fields=["expires_at", "id"], condition=Q(expires_at__isnull=False), name="asset_expiry"),
             models.Index(fields=["trashed_at", "id"], condition=Q(trashed_at__isnull=False), name="asset_trash"),
+            # What each deletion was asked for, without what it took along: the trash as people see it.
+            models.Index(
+                fields=["owner", "trashed_at", "id"],
+                condition=Q(trashed_at__isnull=False, trashed_root=F("id")),
+                name="asset_trash_root",
+            ),
             models.Index(
                 fields=["trashed_root", "id"], condition=Q(trashed_root__isnull=False), name="asset_trashed_root"
             ),

@@ -110,6 +110,12 @@ ADMIN: dict[str, tuple[str, int, int]] = {
     "^(?P<app_label>auth|assets)/$": ("assets/", 200, 404),
     "(?P<url>.*)$": ("nowhere/", 404, 404),
     "auth/user/<id>/password/": ("auth/user/1/password/", 200, 403),
+    "assets/asset/library/": ("assets/asset/library/", 200, 403),
+    "assets/asset/dashboard/": ("assets/asset/dashboard/", 200, 403),
+    "assets/asset/dashboard/purge/": ("assets/asset/dashboard/purge/", 405, 405),
+    "assets/asset/dashboard/clear/": ("assets/asset/dashboard/clear/", 405, 405),
+    "assets/asset/library/zip/": ("assets/asset/library/zip/", 405, 405),
+    "assets/asset/library/assets/": ("assets/asset/library/assets/", 200, 403),
     "assets/asset/<uuid:asset_id>/preview/": ("assets/asset/{asset}/preview/", 404, 403),
     "assets/asset/<uuid:asset_id>/content/": ("assets/asset/{asset}/content/", 200, 403),
 }

@@ -3,11 +3,15 @@
 Everything that changes goes through `assets.services`; every list looks at a bounded run of rows.
 """
 
+from django.contrib import admin
+
 from assets.admin.accounts import AccountAdmin
 from assets.admin.assets import AssetAdmin
 from assets.admin.integrity import IntegrityFindingAdmin, IntegrityRunAdmin, QuarantinedObjectAdmin
 from assets.admin.jobs import JobAdmin
 from assets.admin.objects import StoredObjectAdmin
+
+admin.site.index_template = "admin/assets/index.html"  # with the way to the library
 
 __all__ = [
     "AccountAdmin",

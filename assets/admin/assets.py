@@ -28,9 +28,12 @@ from django.views.decorators.http import require_safe
 
 from assets.admin import deletion, display
 from assets.admin.columns import AssetColumns
+from assets.admin.dashboard import DashboardPages
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
+from assets.admin.library import LibraryPages, with_policy
 from assets.admin.streams import send
 from assets.admin.uploads import UploadForm
+from assets.admin.viewer import lineage_picture, view_of
 from assets.admin.windows import BEFORE, CatalogAdmin, WindowedChangeList
 from assets.models import Asset, fold_name
 from assets.services import release_connection
@@ -63,7 +66,7 @@ class AssetChangeList(WindowedChangeList):
 
 
 @admin.register(Asset)
-class AssetAdmin(AssetColumns, CatalogAdmin):
+class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
     """What people see and link to."""
 
     list_display = (
@@ -82,7 +85,7 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
     actions = ("delete_selected",)
     change_form_template = "admin/assets/asset/change_form.html"
     fieldsets = (
-        (None, {"fields": ("preview", "full_name", "content_type", "size_shown", "owner_link", "state", "folder")}),
+        (None, {"fields": ("full_name", "content_type", "size_shown", "owner_link", "state", "folder")}),
         ("Bytes", {"fields": ("bucket", "full_key", "size", "sha256", "object_link", "content_changed_at")}),
         ("Origin", {"fields": ("workflow_id", "job_id", "node_id", "made_from", "used_by", *_TIMES)}),
         ("More", {"fields": ("is_public", "expires_at", "trashed_at", "duration", "pixels", "tags", "metadata_json")}),
@@ -106,9 +109,15 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_folder)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the two addresses of an asset's bytes; what they send may be kept, but is asked for anew each time."""
+        """Add the library, and an asset's bytes: what those two send may be kept, but is asked for anew each time."""
         view = self.admin_site.admin_view
         return [
+            path("library/", view(self.library_view), name="assets_asset_library"),
+            path("dashboard/", view(self.dashboard_view), name="assets_asset_dashboard"),
+            path("dashboard/purge/", view(self.purge_view), name="assets_asset_purge"),
+            path("dashboard/clear/", view(self.clear_cache_view), name="assets_asset_clear_cache"),
+            path("library/zip/", view(self.zip_view), name="assets_asset_zip"),
+            path("library/assets/", view(self.browse_view), name="assets_asset_browse"),
             path("<uuid:asset_id>/preview/", view(self.preview_view, cacheable=True), name="assets_asset_preview"),
             path("<uuid:asset_id>/content/", view(self.content_view, cacheable=True), name="assets_asset_content"),
             *super().get_urls(),
@@ -131,9 +140,9 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
 
     @method_decorator(require_safe)
     def preview_view(self, request: HttpRequest, asset_id: UUID) -> HttpResponseBase:
-        """Show an image of a kind that cannot script; anything else is 404."""
+        """Show what browsers show by themselves and cannot script; anything else is 404."""
         asset = self._find(request, asset_id.hex)
-        if not display.is_previewable(asset):
+        if not display.is_shown_inline(asset):
             raise Http404("This asset has no preview.")
         return send(request, asset, download=False)
 
@@ -166,8 +175,16 @@ class AssetAdmin(AssetColumns, CatalogAdmin):
     ) -> HttpResponse:
         """Show the page of an asset; another user's is 404."""
         asset = self._find(request, unquote(object_id))
-        context = {"subtitle": display.visible(asset.name), **_links(request, asset), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+        context = {
+            "subtitle": display.visible(asset.name),
+            "asset": asset,
+            "lineage": lineage_picture(asset),
+            "viewed": view_of(asset),
+            **_links(request, asset),
+            **(extra_context or {}),
+        }
+        page = super().change_view(request, object_id, form_url, context)
+        return with_policy(page)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -279,7 +296,12 @@ def _links(request: HttpRequest, asset: Asset) -> dict[str, str]:
     """Give the addresses that the page of an asset offers."""
     if asset.object_id is None:
         return {}
-    links = {"content_url": reverse("admin:assets_asset_content", args=[asset.pk])}
+    links = {
+        "content_url": reverse("admin:assets_asset_content", args=[asset.pk]),
+        "preview_url": reverse("admin:assets_asset_preview", args=[asset.pk]),
+    }
+    if asset.owner_id == request.user.pk and asset.trashed_at is None:
+        links["shared_id"] = asset.pk.hex
     if asset.is_public or asset.owner_id == request.user.pk:
         links["storage_url"] = f"/storage/{asset.bucket}/{quote(asset.key or '')}"
     return links

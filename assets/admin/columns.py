@@ -38,11 +38,6 @@ class AssetColumns:
         """Show a small image itself."""
         return display.image(asset, largest=display.THUMBNAIL_BYTES, css_class="asset-thumbnail")
 
-    @admin.display(description="preview", empty_value="none")
-    def preview(self, asset: Asset) -> str:
-        """Show the image itself, unless it is very large."""
-        return display.image(asset, largest=display.PREVIEW_BYTES, css_class="asset-preview")
-
     @admin.display(description="name")
     def short_name(self, asset: Asset) -> str:
         """Show the name, cut."""

@@ -31,8 +31,20 @@ def visible(text: str, length: int = NAME_LENGTH) -> str:
 
 def is_previewable(asset: Asset) -> bool:
     """Tell whether the asset is an image of a kind that cannot script."""
-    kind = asset.content_type.partition(";")[0].strip().lower()
+    kind = essence(asset)
     return asset.object_id is not None and kind.startswith("image/") and kind in INLINE_TYPES
+
+
+def essence(asset: Asset) -> str:
+    """Give the content type without its parameters."""
+    return asset.content_type.partition(";")[0].strip().lower()
+
+
+def is_shown_inline(asset: Asset) -> bool:
+    """Tell whether browsers show the bytes by themselves: an image, film or sound that cannot script, or a PDF."""
+    kind = essence(asset)
+    is_media = kind.partition("/")[0] in ("image", "audio", "video") or kind == "application/pdf"
+    return asset.object_id is not None and is_media and kind in INLINE_TYPES
 
 
 def image(asset: Asset, *, largest: int, css_class: str) -> SafeString | str:

@@ -29,7 +29,11 @@ Order = Literal["created", "-created", "name", "-size"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What a list is narrowed to; "" and None do not narrow. `parent_id` is a folder's id or the owner's own."""
+    """What a list is narrowed to; "" and None do not narrow. `parent_id` is a folder's id or the owner's own.
+
+    Ids are made in the order of time: `first_id` (inclusive) and `end_id` (exclusive) bound when assets were made.
+    Sizes are bounded inclusively, by an index when a folder is listed by size.
+    """
 
     parent_id: str | None = None
     content_type: str = ""
@@ -38,11 +42,25 @@ class Filters:
     node_id: str = ""
     tag: str = ""
     attributes: tuple[Condition, ...] = ()
+    first_id: UUID | None = None
+    end_id: UUID | None = None
+    least_size: int | None = None
+    most_size: int | None = None
+
+    @property
+    def bounds(self) -> dict[str, UUID | int]:
+        """Give the bounds that are set, as conditions of a list."""
+        found = {
+            "place__gte": self.first_id, "place__lt": self.end_id,
+            "size__gte": self.least_size, "size__lte": self.most_size,
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value is not None}
 
     def bound_to(self, owner_id: int, order: Order) -> bytes:
         """Write what a cursor of this list is bound to."""
         asked = [[c.name, sorted(c.texts), [list(bound) for bound in c.bounds]] for c in self.attributes]
         own = [self.parent_id, self.content_type, self.workflow_id, self.job_id, self.node_id, self.tag]
+        own += [f"{name}={value}" for name, value in self.bounds.items()]
         return scope("list", owner_id, order, own, asked)
 
 
@@ -67,7 +85,7 @@ def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, s
     after = decode_cursor(cursor, bound_to) if cursor else None
     conditions = list(_conditions(owner_id, filters))
     live = Asset.objects.all().alive(timezone.now()).select_related("object")
-    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created"))
+    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created")).filter(**filters.bounds)
     found = _SORTED[order](chosen, after, size + 1)
     assets = tuple(found[:size])
     return Page(assets, encode_cursor(_end(order, assets[-1]), bound_to) if len(found) > size else "")
@@ -118,7 +136,7 @@ def _conditions(owner_id: int, filters: Filters) -> Iterator[Narrowing]:
         yield TypePrefix(filters.content_type)
     if filters.parent_id is not None:
         yield Equal(FOLDER_COLUMN, _folder(owner_id, filters.parent_id))
-    elif not (named or filters.attributes or filters.tag or filters.content_type):
+    elif not (named or filters.attributes or filters.tag or filters.content_type or filters.bounds):
         yield Equal(FOLDER_COLUMN, home_folder(owner_id))
 
 

@@ -78,6 +78,12 @@ def places_of(owner_id: int, assets: Iterable[Asset]) -> dict[UUID | None, Place
     return places
 
 
+def folder_chain(folder_id: UUID) -> list[tuple[UUID, str]]:
+    """Give the ids and names of a folder and of those above it, the topmost first; costs one statement."""
+    folders = _above({folder_id})
+    return [(step, folders[step].name) for step in reversed(_chain(folder_id, folders))]
+
+
 # --- finding --------------------------------------------------------------------------------------
 
 

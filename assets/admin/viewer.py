@@ -1,0 +1,168 @@
+"""What the page of an asset shows of its bytes, by their kind, and where it came from as a small picture.
+
+Only a bounded head of the bytes is read, and it is text or a table on the page, never markup. What browsers show by
+themselves (images, films, sounds, PDF) they fetch from the preview's address, sandboxed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal
+
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from assets.admin.display import PREVIEW_BYTES, essence, is_shown_inline, visible
+from assets.models import Asset
+from assets.services import open_asset, release_connection
+from assets.services.lineage import Uses, made_from, used_by
+from storagecache.errors import StorageError
+
+Kind = Literal["image", "video", "audio", "pdf", "text", "table", "hex", "none"]
+
+HEAD: Final = 64 << 10  # bytes that are read of texts and tables
+ROWS: Final = 50
+COLUMNS: Final = 30
+_CELL: Final = 200  # characters
+_HEX: Final = 256  # bytes
+_TABLES: Final = {"text/csv": ",", "text/tab-separated-values": "\t"}
+_LINEAGE: Final = 5  # assets on each side of the picture
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown: `text` of texts, hex heads and reasons why there is nothing; `rows` of tables."""
+
+    kind: Kind
+    text: str = ""
+    rows: tuple[tuple[str, ...], ...] = ()
+    is_cut: bool = False
+
+
+def view_of(asset: Asset) -> View:
+    """Choose how an asset is shown; reads at most `HEAD` bytes, and holds no connection meanwhile."""
+    if asset.object is None:
+        return View("none")
+    if is_shown_inline(asset) and (asset.size or 0) <= _longest(asset):
+        return View(_inline_kind(essence(asset)))
+    release_connection()
+    try:
+        with open_asset(asset, start=0, length=min(HEAD, asset.object.size)) as stream:
+            head = stream.read(HEAD)
+    except StorageError as error:
+        return View("none", str(error))
+    return _read_view(head, asset, is_cut=asset.object.size > len(head))
+
+
+def _longest(asset: Asset) -> int:
+    """Give how many bytes a page shows at once: films and sounds are fetched by parts."""
+    return PREVIEW_BYTES if essence(asset).startswith("image/") else 1 << 62
+
+
+def _inline_kind(content_type: str) -> Kind:
+    main = content_type.partition("/")[0]
+    kinds: dict[str, Kind] = {"image": "image", "video": "video", "audio": "audio"}
+    return kinds.get(main, "pdf")
+
+
+def _read_view(head: bytes, asset: Asset, *, is_cut: bool) -> View:
+    text = _text(head, is_cut=is_cut)
+    if text is None or not head:
+        return View("hex", hex_lines(head[:_HEX]), is_cut=is_cut or len(head) > _HEX)
+    delimiter = _TABLES.get(essence(asset))
+    if delimiter and (rows := _rows(text, delimiter)):
+        return View("table", rows=rows, is_cut=is_cut or len(rows) == ROWS)
+    if essence(asset) == "application/json" and not is_cut:
+        text = _indented(text)
+    return View("text", text, is_cut=is_cut)
+
+
+def _text(head: bytes, *, is_cut: bool) -> str | None:
+    """Read UTF-8, of which the last character may be cut; None when it is no text."""
+    if b"\x00" in head:
+        return None
+    for lost in range(4 if is_cut else 1):
+        try:
+            return head[: len(head) - lost].decode("utf-8-sig")
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _rows(text: str, delimiter: str) -> tuple[tuple[str, ...], ...]:
+    try:
+        rows = list(islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), ROWS))
+    except csv.Error:
+        return ()
+    return tuple(tuple(cell[:_CELL] for cell in row[:COLUMNS]) for row in rows)
+
+
+def _indented(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return text
+
+
+def hex_lines(data: bytes) -> str:
+    """Write bytes as sixteen to a line: offset, hex, and the printable ASCII among them."""
+    lines = []
+    for start in range(0, len(data), 16):
+        part = data[start : start + 16]
+        printable = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<47}  {printable}")
+    return "\n".join(lines)
+
+
+# --- lineage ----------------------------------------------------------------------------------
+
+_WIDTH, _HEIGHT, _GAP, _STEP = 190, 34, 90, 44  # pixels of a box, between columns, from row to row
+_NODE: Final = (
+    '<a href="{}"><title>{}</title><rect class="lineage-{}" x="{}" y="{}" width="190" height="34" rx="6"/>'
+    '<text x="{}" y="{}">{}</text></a>'
+)
+_EDGE: Final = '<path d="M{} {} C{} {} {} {} {} {}"/>'
+
+
+def lineage_picture(asset: Asset) -> SafeString | str:
+    """Draw what an asset was made from, itself, and what was made of it; nothing without lineage. Four statements."""
+    sources, outputs = made_from(asset.pk, limit=_LINEAGE), used_by([asset.pk], limit=_LINEAGE)
+    if not sources.assets and not outputs.assets:
+        return ""
+    rows = max(len(sources.assets), len(outputs.assets))
+    middle = (rows - 1) * _STEP // 2
+    drawn = [*_column(0, sources, middle), *_column(2, outputs, middle), _node(asset, 1, middle, "self")]
+    return format_html(
+        '<svg class="lineage" viewBox="0 0 {} {}" role="img" aria-label="Lineage">{}</svg>',
+        3 * _WIDTH + 2 * _GAP,
+        rows * _STEP,
+        format_html_join("", "{}", ((part,) for part in drawn)),
+    )
+
+
+def _column(column: int, uses: Uses, middle: int) -> Sequence[SafeString]:
+    top = middle - (len(uses.assets) - 1) * _STEP // 2
+    drawn = []
+    for row, asset in enumerate(uses.assets):
+        y = top + row * _STEP
+        drawn += [_edge(column, y, middle), _node(asset, column, y, "other")]
+    return drawn
+
+
+def _edge(column: int, y: int, middle: int) -> SafeString:
+    left, right = (_WIDTH, _WIDTH + _GAP) if column == 0 else (2 * _WIDTH + _GAP, 2 * (_WIDTH + _GAP))
+    start, end = (y, middle) if column == 0 else (middle, y)
+    half, bend = _HEIGHT // 2, (left + right) // 2
+    return format_html(_EDGE, left, start + half, bend, start + half, bend, end + half, right, end + half)
+
+
+def _node(asset: Asset, column: int, y: int, role: str) -> SafeString:
+    x = column * (_WIDTH + _GAP)
+    address = reverse("admin:assets_asset_change", args=[asset.pk.hex])
+    name = visible(asset.name) or asset.pk.hex
+    return format_html(_NODE, address, name, role, x, y, x + 10, y + 22, visible(asset.name, 24))

@@ -1,0 +1,47 @@
+// The page of an asset: zoom, share, replace.
+
+import { ask, token } from "./api.js";
+import { size } from "./text.js";
+
+const page = document.getElementById("asset-view");
+const told = document.getElementById("asset-told");
+const id = page.dataset.asset;
+
+const image = page.querySelector("button.asset-image");
+image?.addEventListener("click", () => {
+  const isLarge = image.classList.toggle("asset-zoomed");
+  image.setAttribute("aria-pressed", String(isLarge));
+});
+
+document.getElementById("share")?.addEventListener("click", async () => {
+  const life = Number(document.getElementById("share-life").value);
+  try {
+    const answer = await ask("POST", "/api/assets/urls", { asset_ids: [id], expires_in: life });
+    const link = document.getElementById("share-link");
+    link.value = answer.urls[id];
+    link.hidden = false;
+    link.select();
+    told.textContent = "Whoever has this link reads the asset until it ends.";
+    await navigator.clipboard?.writeText(link.value).then(() => { told.textContent += " It is copied."; }, () => {});
+  } catch (error) { told.textContent = error.message; }
+});
+
+const chosen = document.getElementById("replacement");
+document.getElementById("replace")?.addEventListener("click", () => chosen.click());
+chosen?.addEventListener("change", () => {
+  const [file] = chosen.files;
+  if (!file) return;
+  const request = new XMLHttpRequest();
+  request.open("PUT", `/api/assets/${id}/content`);
+  request.setRequestHeader("X-CSRFToken", token());
+  if (file.type) request.setRequestHeader("Content-Type", file.type);
+  request.upload.addEventListener("progress", (event) => {
+    told.textContent = `${size(event.loaded)} of ${size(file.size)}`;
+  });
+  request.addEventListener("error", () => { told.textContent = "The connection broke. The asset is as it was."; });
+  request.addEventListener("load", () => {
+    if (request.status === 200) location.reload();
+    else told.textContent = JSON.parse(request.responseText).detail;
+  });
+  request.send(file);
+});

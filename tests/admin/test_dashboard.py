@@ -1,0 +1,86 @@
+"""The dashboard: whose figures are shown, what it costs, and that a purge is asked for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from assets.admin.plots import Bar, bars, columns
+from assets.models import Asset, StoredObject
+from tests.admin.conftest import HOSTILE, MakeAsset, MakeUser, add_rows
+
+ClientOf = Callable[[User], Client]
+BOARD = "/admin/assets/asset/dashboard/"
+
+
+def test_figures_are_those_of_who_asks(
+    make_asset: MakeAsset, client_of: ClientOf, staff: User, admin_user: User
+) -> None:
+    make_asset(staff, "mine.png")
+    make_asset(admin_user, HOSTILE)
+    shown = client_of(staff).get(BOARD).content.decode()
+    assert "mine.png" in shown
+    assert "alert(1)" not in shown
+    assert "Purge" not in shown
+    answer = client_of(admin_user).get(BOARD)
+    shown = answer.content.decode()
+    assert "<img src=x" not in shown
+    assert " style=" not in shown
+    assert "Purge" in shown
+    assert answer["Content-Security-Policy"].startswith("default-src 'self';")
+
+
+def test_dashboard_costs_the_same_with_many_assets(client_of: ClientOf, admin_user: User) -> None:
+    client, costs = client_of(admin_user), []
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(BOARD).status_code == 200
+        costs.append(len(queries))
+        add_rows(admin_user, 200)
+    assert costs[0] == costs[1] <= 7
+
+
+@pytest.mark.parametrize("what", ["purge", "clear"])
+def test_staff_neither_purges_nor_clears(what: str, client_of: ClientOf, staff: User) -> None:
+    assert client_of(staff).post(f"{BOARD}{what}/").status_code == 403
+
+
+def test_purge_shows_its_figures_before_it_takes_anything(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    asset = make_asset(admin_user, "old.png")
+    long_ago = timezone.now() - timedelta(days=400)
+    StoredObject.objects.filter(pk=asset.object_id).update(referenced_at=long_ago)
+    Asset.objects.filter(pk=asset.pk).delete()
+    client = client_of(admin_user)
+    assert "It would take" not in client.get(BOARD).content.decode()
+    assert "It would take" in client.get(f"{BOARD}?figures").content.decode()
+    assert StoredObject.objects.filter(pk=asset.object_id).exists()
+    client.post(f"{BOARD}purge/")
+    assert not StoredObject.objects.filter(pk=asset.object_id, state="ready").exists()
+
+
+def test_cache_is_cleared_by_workflow_and_never_by_accident(client_of: ClientOf, admin_user: User) -> None:
+    client = client_of(admin_user)
+    assert "Name a workflow" in client.post(f"{BOARD}clear/", follow=True).content.decode()
+    assert "is cleared" in client.post(f"{BOARD}clear/", {"workflow": "w"}, follow=True).content.decode()
+
+
+def test_index_leads_to_the_library_for_those_who_may_look(
+    make_user: MakeUser, client_of: ClientOf, staff: User
+) -> None:
+    assert "/assets/asset/library/" in client_of(staff).get("/admin/").content.decode()
+    assert "/assets/asset/library/" not in client_of(make_user("powerless")).get("/admin/").content.decode()
+
+
+def test_plots_escape_and_bear_nothing_and_negative_sums() -> None:
+    drawn = bars("b", [Bar(HOSTILE, 5), Bar("x", -1)]) + columns("c", [Bar(HOSTILE, 0)]) + bars("none", [])
+    assert "<img" not in drawn
+    assert 'width="-' not in drawn

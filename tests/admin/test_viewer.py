@@ -1,0 +1,96 @@
+"""What the page of an asset shows of its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from assets.admin.viewer import HEAD, hex_lines, view_of
+from assets.models import Derivation
+from tests.admin.conftest import HOSTILE, SVG, MakeAsset
+from tests.admin.test_pages import page
+
+ClientOf = Callable[[User], Client]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "content_type", "kind", "shown"),
+    [
+        ("a.txt", b"hello", "text/plain", "text", "hello"),
+        ("a.html", b"<script>alert(1)</script>", "text/html", "text", "<script>alert(1)</script>"),
+        ("a.svg", SVG, "image/svg+xml", "text", SVG.decode()),
+        ("a.json", b'{"a":[1]}', "application/json", "text", '{\n  "a": [\n    1\n  ]\n}'),
+        ("broken.json", b'{"a":', "application/json", "text", '{"a":'),
+        ("deep.json", b"[" * 20_000, "application/json", "text", "[" * 20_000),
+        ("a.md", "# Grüße".encode(), "text/markdown", "text", "# Grüße"),
+        ("a.bin", b"\x00\x01A", "application/octet-stream", "hex", hex_lines(b"\x00\x01A")),
+        ("empty.bin", b"", "application/octet-stream", "hex", ""),
+        ("latin.txt", b"caf\xe9", "text/plain", "hex", hex_lines(b"caf\xe9")),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "." in value and len(value) < 12 else "",
+)
+def test_view_by_kind_is_text_or_hex(
+    name: str, content: bytes, content_type: str, kind: str, shown: str, make_asset: MakeAsset, admin_user: User
+) -> None:
+    viewed = view_of(make_asset(admin_user, name, content, content_type=content_type))
+    assert (viewed.kind, viewed.text) == (kind, shown)
+
+
+def test_table_shows_its_first_rows(make_asset: MakeAsset, client_of: ClientOf, admin_user: User) -> None:
+    text = f'a,"{HOSTILE}"\n' + "1,2\n" * 100
+    asset = make_asset(admin_user, "t.csv", text.encode().replace(b'""', b'"'), content_type="text/csv")
+    viewed = view_of(asset)
+    assert (viewed.kind, len(viewed.rows), viewed.is_cut) == ("table", 50, True)
+    assert "<img src=x" not in client_of(admin_user).get(page(asset)).content.decode()
+
+
+def test_long_text_is_cut_between_characters(make_asset: MakeAsset, admin_user: User) -> None:
+    viewed = view_of(make_asset(admin_user, "long.txt", "xß".encode() * HEAD, content_type="text/plain"))
+    assert (viewed.kind, viewed.is_cut) == ("text", True)
+    assert set(viewed.text) == {"x", "ß"}
+
+
+def test_lost_bytes_are_said_to_be_lost(make_asset: MakeAsset, client_of: ClientOf, admin_user: User) -> None:
+    from django.core.files.storage import storages
+
+    asset = make_asset(admin_user, "a.txt", b"x", content_type="text/plain")
+    assert asset.object is not None
+    storages["assets"].delete(asset.object.key)
+    answer = client_of(admin_user).get(page(asset))
+    assert answer.status_code == 200
+    assert "errornote" in answer.content.decode()
+
+
+def test_page_of_an_asset_draws_its_lineage_under_the_policy_at_a_constant_cost(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    source, client = make_asset(admin_user, "source.png"), client_of(admin_user)
+    costs = []
+    for _ in range(2):
+        Derivation.objects.create(source=source, asset=make_asset(admin_user, HOSTILE))
+    client.get(page(source))
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            answer = client.get(page(source))
+        costs.append(len(queries))
+        for _ in range(9):
+            Derivation.objects.create(source=source, asset=make_asset(admin_user, HOSTILE))
+    shown = answer.content.decode()
+    assert '<svg class="lineage"' in shown
+    assert "<img src=x" not in shown
+    assert " style=" not in shown
+    assert answer["Content-Security-Policy"].startswith("default-src 'self';")
+    assert costs[0] == costs[1]
+
+
+def test_share_and_replace_are_for_the_owner(
+    make_asset: MakeAsset, client_of: ClientOf, staff: User, admin_user: User
+) -> None:
+    asset = make_asset(staff)
+    assert 'id="share"' in client_of(staff).get(page(asset)).content.decode()
+    assert 'id="share"' not in client_of(admin_user).get(page(asset)).content.decode()

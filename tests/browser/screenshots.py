@@ -1,0 +1,66 @@
+"""`make screenshots`: run the service with the demo's files and take pictures of its pages into docs/screenshots."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.conftest import ARGUMENTS
+from tests.server.service import Service, serving
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
+LIBRARY = "/admin/assets/asset/library/"
+LOOKS = {"light": (1280, 800, "light"), "dark": (1280, 800, "dark"), "phone": (390, 800, "light")}
+
+
+def main() -> int:
+    """Take every picture."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as service, sync_playwright() as playwright:
+        service.manage("demo")
+        path = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        for look in LOOKS:
+            _take(browser, service, look)
+        browser.close()
+    return 0
+
+
+def _take(browser: Browser, service: Service, look: str) -> None:
+    width, height, scheme = LOOKS[look]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    site = f"http://127.0.0.1:{service.port}"
+    _log_in(page, site)
+    for name, address in _pages(service).items():
+        page.goto(site + address)
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(9000 if name == "library" and look == "light" else 700)
+        page.screenshot(path=FOLDER / f"{name}-{look}.jpg", type="jpeg", quality=60)
+    context.close()
+
+
+def _log_in(page: Page, site: str) -> None:
+    page.goto(f"{site}/admin/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", "admin-password")
+    page.press("#id_password", "Enter")
+    page.wait_for_selector("#user-tools, #content-main")
+
+
+def _pages(service: Service) -> dict[str, str]:
+    pages = {"library": LIBRARY, "dashboard": "/admin/assets/asset/dashboard/", "trash": f"{LIBRARY}?state=trash"}
+    for name in ("rings 01.png", "prompts.csv", "wave.webm"):
+        found = json.loads(service.ask("GET", f"/api/assets/by-filename/{quote(name)}").body)
+        pages["asset-" + name.rpartition(".")[2]] = f"/admin/assets/asset/{found['id']}/change/"
+    return pages
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The page of an asset in a real browser: media that seek, links that open without a login, replacement."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from assets.media.samples import film, pdf, tone
+from tests.browser.test_library import page, state
+from tests.browser.test_security import PIXEL, base, put
+from tests.server.service import Service
+
+__all__ = ["page", "state"]
+
+
+def show(page: Page, service: Service, asset: str) -> None:
+    page.goto(f"{base(service)}/admin/assets/asset/{asset}/change/")
+
+
+def test_video_seeks_by_range(service: Service, page: Page) -> None:
+    asset = put(service, "film.webm", "video/webm", film("webm", "libvpx"))
+    ranges: list[str] = []
+    page.on("request", lambda request: ranges.append(request.headers.get("range", "")))
+    show(page, service, asset)
+    seeked = """e => new Promise(done => {
+        e.addEventListener("seeked", () => done(e.currentTime));
+        e.currentTime = 1;
+    })"""
+    page.locator("video").evaluate("e => e.readyState || new Promise(r => e.addEventListener('loadedmetadata', r))")
+    assert page.locator("video").evaluate(seeked) == pytest.approx(1, abs=0.2)
+    assert any(found.startswith("bytes=") for found in ranges)
+
+
+def test_sound_image_and_pdf_are_shown(service: Service, page: Page) -> None:
+    show(page, service, put(service, "tone.wav", "audio/wav", tone(440)))
+    page.locator("audio").evaluate("e => e.readyState || new Promise(r => e.addEventListener('loadedmetadata', r))")
+    show(page, service, put(service, "pixel.png", "image/png", PIXEL))
+    assert page.locator(".asset-image img").evaluate("e => e.decode().then(() => e.naturalWidth)") == 1
+    page.click(".asset-image")
+    expect(page.locator(".asset-image")).to_have_attribute("aria-pressed", "true")
+    show(page, service, put(service, "page.pdf", "application/pdf", pdf("hello")))
+    expect(page.locator("iframe")).to_be_visible()
+
+
+def test_shared_link_opens_without_a_login(service: Service, page: Page, browser: Browser) -> None:
+    show(page, service, put(service, "shared.txt", "text/plain", b"for you"))
+    page.click("#share")
+    expect(page.locator("#share-link")).to_have_value(re.compile(r"/storage/assets/shared\.txt\?"))
+    link = page.locator("#share-link").input_value()
+    context = browser.new_context()
+    other = context.new_page()
+    answer = other.goto(link)
+    assert answer is not None
+    assert (answer.status, answer.text()) == (200, "for you")
+    context.close()
+
+
+def test_replacement_changes_what_is_shown(service: Service, page: Page) -> None:
+    show(page, service, put(service, "old.txt", "text/plain", b"old words"))
+    expect(page.locator("pre").first).to_have_text("old words")
+    new = {"name": "new.txt", "mimeType": "text/plain", "buffer": b"new words"}
+    page.set_input_files("#replacement", new)  # type: ignore[arg-type]
+    expect(page.locator("pre").first).to_have_text("new words")
