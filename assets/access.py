@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
@@ -68,7 +69,35 @@ def is_local(request: HttpRequest) -> bool:
 
     What came through a proxy only looks local.
     """
-    if Environment.current().auth != "local" or not _is_loopback(request.META.get("REMOTE_ADDR", "")):
+    return Environment.current().auth == "local" and _sits_here(request)
+
+
+def require_overseer(request: HttpRequest) -> None:
+    """Let pass who may read the numbers of the service: who sits at this machine, knows METRICS_TOKEN, or is staff.
+
+    Raises:
+        AuthenticationRequiredError: nobody is known.
+        AccessDeniedError: the user is not staff.
+    """
+    if _sits_here(request) or _has_metrics_token(request):
+        return
+    user = _bearer(request) or (request.user if _has_session(request) else None)
+    if user is None:
+        raise AuthenticationRequiredError(
+            "Send METRICS_TOKEN or a staff user's token: 'Authorization: Bearer <token>'."
+        )
+    if not (user.is_active and user.is_staff):
+        raise AccessDeniedError("Only staff may read the metrics.")
+
+
+def _has_metrics_token(request: HttpRequest) -> bool:
+    token = Environment.current().metrics_token
+    sent = request.META.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ").strip()
+    return token is not None and hmac.compare_digest(sent.encode(), token.encode())
+
+
+def _sits_here(request: HttpRequest) -> bool:
+    if not _is_loopback(request.META.get("REMOTE_ADDR", "")):
         return False
     return not any(name in _PROXY_MARKS or name.startswith("HTTP_X_FORWARDED") for name in request.META)
 
@@ -76,10 +105,10 @@ def is_local(request: HttpRequest) -> bool:
 def caller_address(request: HttpRequest) -> str:
     """Give the address that failures are counted under; an IPv6 caller stands for its /64. Never decides who may what.
 
-    Behind a proxy on this machine every caller is on loopback; then the last hop that the proxy noted counts.
+    Behind a proxy on this machine or in TRUSTED_PROXIES, the last hop that the proxy noted counts.
     """
     address = request.META.get("REMOTE_ADDR", "")
-    if _is_loopback(address):
+    if _is_loopback(address) or _is_trusted(address):
         address = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip() or address
     return network(address)
 
@@ -120,6 +149,17 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
+
+
+def _is_trusted(address: str) -> bool:
+    """Tell whether a proxy of ours asks; only then its word about the caller counts."""
+    trusted = Environment.current().trusted_proxies
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    plain = (parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None) or parsed
+    return any(plain in network for network in trusted)
 
 
 def _refuse_cross_site(request: HttpRequest) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from corsheaders.defaults import default_headers
 
-from nodetool_site.logs import refusal_without_traceback
+from nodetool_site import logs
 from storagecache import config
 from storagecache.environment import Environment, development_secret_key, make_folders
 
@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "assets",
 ]
 MIDDLEWARE = [
+    "nodetool_site.observing.RouteMiddleware",
     "assets.serving.framing.FramingMiddleware",
     "assets.serving.heads.HeadMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -111,12 +112,6 @@ APPEND_SLASH = False
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    # Whoever sends a foreign Host or a body too large is told so; a traceback for each would let them fill the log.
-    "filters": {"short": {"()": "django.utils.log.CallbackFilter", "callback": refusal_without_traceback}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["short"]}},
-    "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
-}
+LOGGING = logs.configuration(
+    ENVIRONMENT.log_level, form=ENVIRONMENT.log_format, secrets=(*ENVIRONMENT.secrets(), SECRET_KEY)
+)

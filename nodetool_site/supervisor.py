@@ -1,4 +1,4 @@
-"""`python -m nodetool_site.supervisor`: starts web and worker, restarts what dies, and ends them with itself.
+"""`python -m nodetool_site.supervisor [web] [worker]`: starts both or one, restarts what dies, ends them with itself.
 
 Here are processes, signals and the port. What is served lives in `nodetool_site.web`; `prepare`, which runs first, and
 `worker` are management commands. All stay in the supervisor's process group: a terminal's Ctrl-C reaches them too.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import logging.config
 import os
 import resource
 import signal
@@ -19,7 +20,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from storagecache.environment import ConfigurationError, Environment
+from nodetool_site import logs
+from nodetool_site.runs import run_folder
+from storagecache.environment import ConfigurationError, Environment, share_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -175,9 +178,16 @@ def _explain(error: OSError, host: str, port: int) -> str:
     return f"HOST={host} cannot be bound ({error.strerror}): set HOST to an address of this machine"
 
 
-def programs() -> tuple[Program, ...]:
-    """Give the programs of the service; each learns the supervisor's id, to end with it."""
-    return (_module("web", "web"), _module("worker", "command", "worker"))
+def programs(names: Sequence[str] = ()) -> tuple[Program, ...]:
+    """Give the programs of the service, or those that are named; each learns the supervisor's id, to end with it.
+
+    Raises:
+        StartError: there is none of a name.
+    """
+    known = {"web": _module("web", "web"), "worker": _module("worker", "command", "worker")}
+    if unknown := [name for name in names if name not in known]:
+        raise StartError(f"there is no program {unknown[0]!r}: name web or worker, or nothing for both")
+    return tuple(program for name, program in known.items() if not names or name in names)
 
 
 def preparation() -> Program:
@@ -212,13 +222,20 @@ def guarded(run: Callable[[], None]) -> int:
 def serve() -> None:
     """Run the service as the environment describes it."""
     environment = Environment.current()
-    logging.basicConfig(level=environment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.config.dictConfig(
+        logs.configuration(environment.log_level, form=environment.log_format, secrets=environment.secrets())
+    )
     raise_open_files_limit()
-    check_port(environment.host, environment.port)
+    chosen = programs(sys.argv[1:])
+    if chosen[0].name == "web":
+        check_port(environment.host, environment.port)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the children are up, Ctrl-C ends without a traceback
-    prepare(preparation())
-    logger.info("serving on http://%s:%d", environment.host, environment.port)
-    Supervisor(programs()).run()
+    with run_folder(environment.config_folder / "metrics", "-".join(p.name for p in chosen)) as folder:
+        share_metrics(folder)
+        prepare(preparation())
+        if chosen[0].name == "web":
+            logger.info("serving on http://%s:%d", environment.host, environment.port)
+        Supervisor(chosen).run()
 
 
 if __name__ == "__main__":

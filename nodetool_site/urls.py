@@ -8,6 +8,7 @@ from assets.access import LoginForm
 from assets.api.routes import api
 from assets.serving.views import StorageView
 from nodetool_site.health import healthz, readyz
+from nodetool_site.metrics import metrics
 
 admin.site.login_form = LoginForm
 
@@ -15,6 +16,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     # The key is read from the bytes of the path, not from these patterns (see StorageView).
     re_path(r"^storage/(?:assets|temp)/", StorageView.as_view(), name="storage"),

@@ -10,12 +10,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from nodetool_site import logs
 from nodetool_site.dispatch import Environ, install
 from nodetool_site.lifeline import die_with
 from storagecache.environment import Environment
@@ -54,8 +56,15 @@ def server(environment: Environment, application: str = APPLICATION) -> MPServer
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=STOP_SECONDS,
+        log_dictconfig=log_configuration(environment),
         log_level=LogLevels.error,  # the supervisor says what happens; granian warns of our chosen number of threads
     )
+
+
+def log_configuration(environment: Environment) -> dict[str, Any]:
+    """Let granian's own loggers write as all others do."""
+    made = logs.configuration(environment.log_level, form=environment.log_format, secrets=environment.secrets())
+    return made | {"loggers": {"_granian": {}, "granian.access": {}}}
 
 
 def load(parent: int, target: str) -> Callable[..., object]:
@@ -64,6 +73,7 @@ def load(parent: int, target: str) -> Callable[..., object]:
     module, _, name = target.partition(":")
     imported = importlib.import_module(module)
     application: Callable[..., object] = getattr(imported, name)
+    importlib.import_module("nodetool_site.metrics").start_flushing()  # once Django is set up
     install(getattr(imported, "quick", _nothing_is_quick), TRANSFERS)
     return application
 

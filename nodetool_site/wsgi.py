@@ -15,9 +15,10 @@ _django = get_wsgi_application()
 from assets.services import Lookups  # noqa: E402
 from assets.serving.hot import HotLayer  # noqa: E402  # once the apps are there
 from assets.serving.uploads import PacedInput  # noqa: E402
+from nodetool_site.observing import observed, observed_quick  # noqa: E402
 
 # What is answered below Django, asked on its own by servers that can answer some requests sooner than others.
-quick = HotLayer(Lookups.of_catalog()).answer
+quick = observed_quick(HotLayer(Lookups.of_catalog()).answer)
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -29,6 +30,11 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
     if answer is not None:
         start_response(answer.status, answer.headers)
         return answer.body
+    return _full(environ, start_response)
+
+
+@observed
+def _full(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     environ["nodetool.path_info"] = environ.get("PATH_INFO", "")
     environ["wsgi.input"] = PacedInput(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
     return _django(environ, start_response)

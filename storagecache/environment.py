@@ -44,6 +44,7 @@ PYTEST_SOURCE: Final = "pytest"
 SETTINGS_FILE: Final = "settings.yaml"  # in the configuration folder
 SECRETS_FILE: Final = "secrets.yaml"
 CONFIG_VARIABLE: Final = "NODETOOL_CONFIG_DIR"  # decides where the other sources are, so it is none of them
+METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own name
 
 
 class ConfigurationError(ImproperlyConfigured):
@@ -93,6 +94,7 @@ class Environment:
     log_level: str = _variable(
         "LOG_LEVEL", casts.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", "service"
     )
+    log_format: str = _variable("LOG_FORMAT", casts.one_of("text", "json"), "text", "service")
     api_url: str | None = _variable("NODETOOL_API_URL", casts.web_url, None, "service", decided="base_url")
     max_upload_bytes: int = _variable("MAX_UPLOAD_BYTES", casts.limit, 5 << 30, "service")
 
@@ -104,6 +106,8 @@ class Environment:
     allowed_hosts: tuple[str, ...] = _variable("ALLOWED_HOSTS", casts.names, (), "access")
     cors_allowed_origins: tuple[str, ...] = _variable("CORS_ALLOWED_ORIGINS", casts.origins, (), "access")
     user_quota_bytes: int | None = _variable("USER_QUOTA_BYTES", casts.limit, None, "access")
+    trusted_proxies: tuple[casts.Network, ...] = _variable("TRUSTED_PROXIES", casts.networks, (), "access")
+    metrics_token: str | None = _variable("METRICS_TOKEN", casts.text, None, "access", secret=True)
     admin_password: str | None = _variable("ADMIN_PASSWORD", casts.verbatim, None, "access", secret=True)
 
     asset_storage: str = _variable(
@@ -199,6 +203,12 @@ class Environment:
         """Give every declared variable by the name of its field, in the order of the documentation."""
         return {f.name: f.metadata["variable"] for f in fields(cls) if "variable" in f.metadata}
 
+    def secrets(self) -> tuple[str, ...]:
+        """Give every secret text that is set, for those who must keep them out of what they write."""
+        kept = [getattr(self, name) for name, variable in self.variables().items() if variable.secret]
+        texts = [text for value in kept for text in (value if isinstance(value, tuple) else (value,)) if text]
+        return (*texts, *(word for text in texts if (word := _password_of(text))))
+
     def source_of(self, name: str) -> str:
         """Tell where the variable `name` (its outside name) came from."""
         return self.sources.get(name, DEFAULT_SOURCE)
@@ -241,6 +251,12 @@ class Environment:
         if self.staging_folder_path:
             return self.staging_folder_path
         return (self.asset_folder if self.storage_kind == "filesystem" else self.config_folder) / ".staging"
+
+    @property
+    def metrics_folder(self) -> Path | None:
+        """Where the processes of this run keep their numbers; None: each for itself. Set by the supervisor."""
+        folder = os.environ.get(METRICS_VARIABLE)
+        return Path(folder) if folder else None
 
     @property
     def workspace_folder(self) -> Path:
@@ -287,6 +303,11 @@ class Environment:
     def get_node_cache(cls) -> NodeCache:
         """Give the process's cache of what workflow nodes computed."""
         return _node_cache()
+
+    @classmethod
+    def node_cache_in_use(cls) -> NodeCache | None:
+        """Give the process's node cache if anybody asked for it yet."""
+        return _node_cache() if _node_cache.cache_info().currsize else None
 
     @classmethod
     def get_memory_uri_cache(cls) -> MemoryURICache:
@@ -384,6 +405,17 @@ def editor() -> list[str]:
         return shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
     except ValueError as error:
         raise ConfigurationError(f"EDITOR cannot be read: {error}.") from None
+
+
+def _password_of(text: str) -> str:
+    """Give the password inside a URL, as it is written there; "" when there is none."""
+    found = re.search(r"//[^/:@\s]*:([^/@\s]+)@", text)
+    return found[1] if found else ""
+
+
+def share_metrics(folder: Path) -> None:
+    """Let the processes that are started from now on keep their numbers in this folder."""
+    os.environ[METRICS_VARIABLE] = str(folder)
 
 
 # --- sources -----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ RECORD: Row = (401, 200, 404, 404, 200, 404, 401, 401, 200, 401, 200, 200)
 SIGN: Row = (401, 200, 404, 404, 200, 404, 401, 401, 200, 401, 403, 403)
 MAKE: Row = (401, 200, 200, 200, 200, 200, 401, 401, 200, 401, 403, 403)
 OPEN: Row = (200,) * 12
+OVERSEE: Row = (401, 200, 403, 200, 200, 403, 401, 401, 200, 401, 200, 200)
 NOT_ALLOWED: Row = (405,) * 12
 NO_PICTURE: Row = (404, 404, 404, 404, 404, 404, 401, 401, 404, 404, 404, 404)
 
@@ -54,6 +55,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
     "": ("/", (("GET", "", (302,) * 12), ("POST", "", (403, 302, 302, 302, *(403,) * 8)))),
     "healthz": ("/healthz", (("GET", "", OPEN),)),
     "readyz": ("/readyz", (("GET", "", OPEN),)),
+    "metrics": ("/metrics", (("GET", "", OVERSEE), ("HEAD", "", OVERSEE))),
     "^storage/(?:assets|temp)/": ("/storage/assets/", OBJECT),
     "^api/storage/": ("/api/storage/", OBJECT),
     "api/": ("/api/", (("GET", "", (404,) * 12),)),

@@ -26,6 +26,7 @@ from assets.services import changes
 from assets.services.objects import lock_objects, storage_of
 from assets.services.sections import catalog_errors, release_connection, write_section
 from assets.services.trash import empty_trash, resume_deletions, trashed_before
+from storagecache import metrics
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
@@ -94,7 +95,16 @@ def purge(
     with catalog_errors():
         report = _count(limits) if dry_run else _collect(limits, progress)
     release_connection()
+    if not dry_run:
+        _note(report)
     return report
+
+
+def _note(report: PurgeReport) -> None:
+    metrics.PURGED_OBJECTS.inc(report.objects)
+    metrics.PURGED_BYTES.inc(report.bytes)
+    metrics.PURGE_FAILURES.inc(len(report.failures))
+    metrics.PURGE_ENDED.set_to_current_time()
 
 
 def _count(limits: _Limits) -> PurgeReport:

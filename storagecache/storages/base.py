@@ -16,6 +16,7 @@ from django.core.files.storage import Storage
 from storagecache.capabilities import DeleteFailure, ObjectInfo
 from storagecache.errors import InvalidKeyError, RangeNotSatisfiableError, UnsupportedCapabilityError
 from storagecache.keys import validate_storage_name
+from storagecache.metrics import timed
 
 
 class ObjectStorage(Storage):
@@ -42,7 +43,8 @@ class ObjectStorage(Storage):
         checked = validate_storage_name(name or "")
         if max_length is not None and len(checked) > max_length:
             raise InvalidKeyError(f"The object key has {len(checked)} characters; at most {max_length} are allowed.")
-        self._save(checked, content)
+        with timed(self._kind, "save"):
+            self._save(checked, content)
         return checked
 
     def overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -59,22 +61,28 @@ class ObjectStorage(Storage):
         checked = validate_storage_name(name)
         if mode != "rb":
             raise UnsupportedCapabilityError(f"Objects never change: open them with mode 'rb', not {mode!r}.")
-        return self._open(checked)
+        with timed(self._kind, "open"):
+            return self._open(checked)
 
     def open_stream(self, name: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """Open a part of the object (see `RangeReader`)."""
         checked = validate_storage_name(name)
         if start < 0 or (length is not None and length < 0):
             raise RangeNotSatisfiableError("A range has no negative start or length.")
-        return self._open_stream(checked, start, length)
+        with timed(self._kind, "open_stream"):
+            return self._open_stream(checked, start, length)
 
     def delete(self, name: str) -> None:
         """Delete the object; an absent one counts as deleted."""
-        self._delete(validate_storage_name(name))
+        checked = validate_storage_name(name)
+        with timed(self._kind, "delete"):
+            self._delete(checked)
 
     def delete_many(self, names: Iterable[str]) -> list[DeleteFailure]:
         """Delete many objects (see `BulkDeleter`); every name is checked before the first is deleted."""
-        return self._delete_many([validate_storage_name(name) for name in names])
+        checked = [validate_storage_name(name) for name in names]
+        with timed(self._kind, "delete_many"):
+            return self._delete_many(checked)
 
     def list_objects(self, *, start_after: str = "", skip_prefixes: tuple[str, ...] = ()) -> Iterator[ObjectInfo]:
         """List the bucket (see `ObjectLister`)."""
@@ -98,7 +106,8 @@ class ObjectStorage(Storage):
 
     def check_ready(self) -> None:
         """Make sure that the bucket can be used (see `Pingable`)."""
-        self._check_ready()
+        with timed(self._kind, "check_ready"):
+            self._check_ready()
 
     def exists(self, name: str) -> bool:
         """Tell whether the object is there; a backend that cannot tell raises BackendUnavailableError."""
@@ -123,6 +132,11 @@ class ObjectStorage(Storage):
     def listdir(self, path: str) -> NoReturn:
         """Refuse: a bucket is listed by `list_objects` only, in order and in constant memory."""
         raise UnsupportedCapabilityError("Use list_objects(): a bucket is not listed folder by folder.")
+
+    @property
+    def _kind(self) -> str:
+        """The backend's name among the metrics: memory, filesystem, s3."""
+        return type(self).__name__.removesuffix("ObjectStorage").lower()
 
     def _save(self, name: str, content: IO[Any]) -> str:
         raise NotImplementedError

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from storagecache import presign
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError, StorageFullError
+from storagecache.storages import s3_metrics
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -89,6 +90,7 @@ def _made_client(connection: S3Connection, _process: int) -> S3Client:
         config=connection.config(),
     )
     client.meta.events.register_last("before-call.s3", _send_without_asking)
+    s3_metrics.watch(client)
     return client
 
 

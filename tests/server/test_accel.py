@@ -36,7 +36,7 @@ http {{
 }}
 """
 Site = tuple[int, Service, str]  # port of nginx, the service behind it, a link
-OWN = frozenset({"date", "server", "connection"})
+OWN = frozenset({"date", "server", "connection", "x-request-id"})
 
 
 @contextmanager
