@@ -24,7 +24,7 @@ from nodetool_site import logs
 from nodetool_site.runs import run_folder
 from storagecache.environment import ConfigurationError, Environment, share_metrics
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nodetool_site.supervisor")  # run as a program, its own name is __main__
 
 LOOK_EVERY = 0.1  # seconds between two looks at the children
 STOP_SECONDS = 5.0  # how long children may take to stop before they are killed; above nodetool_site.web.STOP_SECONDS
