@@ -178,7 +178,7 @@ def _explain(error: OSError, host: str, port: int) -> str:
     return f"HOST={host} cannot be bound ({error.strerror}): set HOST to an address of this machine"
 
 
-def programs(names: Sequence[str] = ()) -> tuple[Program, ...]:
+def programs(*names: str) -> tuple[Program, ...]:
     """Give the programs of the service, or those that are named; each learns the supervisor's id, to end with it.
 
     Raises:
@@ -226,7 +226,7 @@ def serve() -> None:
         logs.configuration(environment.log_level, form=environment.log_format, secrets=environment.secrets())
     )
     raise_open_files_limit()
-    chosen = programs(sys.argv[1:])
+    chosen = programs(*sys.argv[1:])
     if chosen[0].name == "web":
         check_port(environment.host, environment.port)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the children are up, Ctrl-C ends without a traceback
