@@ -102,10 +102,11 @@ def databases(environment: Environment) -> Settings:
     """Make DATABASES: PostgreSQL with a small pool, or SQLite in WAL with one."""
     if environment.database_url and environment.database_url.startswith("postgres"):
         return {"default": _postgres(environment.database_url)}
-    return {"default": _sqlite(environment.catalog_path)}
+    return {"default": sqlite_database(environment.catalog_path)}
 
 
-def _sqlite(path: Path) -> Settings:
+def sqlite_database(path: Path) -> Settings:
+    """Make the entry of a SQLite file."""
     return {
         "ENGINE": "storagecache.sqlite",
         "NAME": str(path),
