@@ -25,7 +25,8 @@ other.groups.add(Group.objects.create(name="group"))
 names = ["plain.txt", "ünïcode \\u00df \\u4e2d.txt", "emoji \\U0001f600.txt", "quote'\\".txt", "n" * 1000]
 now = timezone.now()
 StoredObject.objects.bulk_create([StoredObject(storage="assets", bucket="assets", key=f"00/{n}", size=n,
-    sha256="0" * 64, content_type="text/plain", state_changed_at=now, referenced_at=now, created_at=now) for n in range(2500)])
+    sha256="0" * 64, content_type="text/plain", state_changed_at=now,
+    referenced_at=now, created_at=now) for n in range(2500)])
 for number in range(10):
     made = put_content(owner=[owner, other][number % 2], bucket="assets", key=f"k/{number}",
         content=io.BytesIO(b"%d" % number), content_type="text/plain").asset
