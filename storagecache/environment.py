@@ -418,6 +418,11 @@ def share_metrics(folder: Path) -> None:
     os.environ[METRICS_VARIABLE] = str(folder)
 
 
+def keep_own_metrics() -> None:
+    """Let this process keep its numbers to itself. Before prometheus-client is imported, or it has no effect."""
+    os.environ.pop(METRICS_VARIABLE, None)
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 

@@ -16,10 +16,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector
+from storagecache import metrics_files
 
-from storagecache.errors import InvalidKeyError, ObjectExistsError, ObjectNotFoundError, StorageError
+metrics_files.prepare()  # before prometheus-client looks where to keep the numbers
+
+from prometheus_client import (  # noqa: E402
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
+
+from storagecache.errors import (  # noqa: E402
+    InvalidKeyError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+)
 
 FLUSH_EVERY: Final = 1.0  # seconds until what a process added up is seen by the others
 WORKER_RUN: Final = "worker"  # begins the name of a run's folder whose processes answer no request

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from storagecache.errors import BackendUnavailableError, ObjectNotFoundError
 from storagecache.keys import new_object_key
 from storagecache.metrics import NODE_CACHE, REGISTRY, Growth
 from tests.roles import ChangeEnvironment, Everybody, remote, stored
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 def sample(name: str, **labels: str) -> float:
@@ -217,3 +222,46 @@ def test_run_folder_of_a_dead_run_is_removed_and_of_a_live_one_kept(tmp_path: Pa
 
 def test_storages_of_the_service_name_their_backend() -> None:
     assert storages["assets"]._kind == "memory"  # type: ignore[attr-defined]
+
+
+LOOK = (
+    "import {limit} sys; from storagecache import metrics as m; m.PURGED_OBJECTS.inc(3); sys.stdout.write(str("
+    "(m.is_shared(), m.REGISTRY.get_sample_value('nodetool_purged_objects_total'))))"
+)
+NO_ROOM = "resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); import"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes room as Linux does")
+@pytest.mark.parametrize(("limit", "shared"), [("", True), (NO_ROOM, False)], ids=["room", "no room"])
+def test_files_of_numbers_have_their_room_or_are_not_used(tmp_path: Path, limit: str, shared: bool) -> None:
+    variables = os.environ | {
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+        "NODETOOL_CONFIG_DIR": str(tmp_path / "config"),
+    }
+    command = [sys.executable, "-c", LOOK.format(limit=limit)]
+    done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == str((shared, 3.0))
+    files = [path.stat() for path in tmp_path.glob("*.db")]
+    assert not shared or (len(files) == 3 and all(file.st_blocks * 512 >= file.st_size >= 1 << 16 for file in files))
+
+
+def test_runs_that_start_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from nodetool_site.runs import run_folder\n"
+        "with run_folder(pathlib.Path(sys.argv[1]), 'web') as folder:\n"
+        "    (folder / 'own').touch(); sys.stdout.write('x'); sys.stdout.flush(); sys.stdin.read(); "
+        "sys.exit(0 if (folder / 'own').exists() else 1)"
+    )
+    pipe = subprocess.PIPE
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, stdin=pipe, stdout=pipe)
+        for _ in range(6)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"x"
+    assert len(list(tmp_path.iterdir())) == 6
+    for process in started:
+        process.communicate(timeout=20)
+    assert [process.returncode for process in started] == [0] * 6
+    assert list(tmp_path.iterdir()) == []

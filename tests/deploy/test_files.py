@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,27 @@ def test_image_is_not_root_has_a_health_check_and_copies_what_exists() -> None:
     assert set(copied) == allowed
     set_in_image = re.findall(r"\b([A-Z_]+)=", "\n".join(lines).partition("ENV PATH=")[2].partition("WORKDIR")[0])
     assert set(set_in_image) - {"PYTHONUNBUFFERED"} <= VARIABLES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc")
+def test_files_of_the_image_are_all_that_the_service_needs(tmp_path: Path) -> None:
+    words = [line.split() for line in (DEPLOY / "Dockerfile").read_text().splitlines()]
+    image = tmp_path / "app"
+    for line in words:
+        if line[:1] == ["COPY"] and line[-1].startswith("/app/"):
+            source = PROJECT / line[1]
+            target = image / line[-1].removeprefix("/app/")
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, _made(target))
+    with serving(tmp_path / "data", project=image) as service:
+        assert service.ask("PUT", "/storage/assets/a.txt", body=b"from an image").status == 201
+        assert service.ask("GET", "/storage/assets/a.txt").body == b"from an image"
+        assert json.loads(service.ask("GET", "/readyz").body)["status"] == "ok"
+        assert service.ask("GET", "/admin/login/").status == 200
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def test_documentation_names_files_and_commands_that_exist() -> None:

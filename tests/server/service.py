@@ -55,14 +55,14 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, **extra: str) -> Iterator[Service]:
-    """Run the service with `extra` variables; its whole process group is killed after the block."""
+def serving(folder: Path, *, project: Path = PROJECT, **extra: str) -> Iterator[Service]:
+    """Run the service, the code of `project` with `extra` variables; its process group is killed after the block."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "nodetool_site.supervisor"],
-            cwd=PROJECT,
+            cwd=project,
             env=variables(folder, port) | {"ADMIN_PASSWORD": "admin-password"} | extra,
             stdin=subprocess.DEVNULL,
             stdout=log,
