@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,10 +70,18 @@ class Doctor:
         return Report(answer.returncode, answer.stdout + answer.stderr, said["checks"])
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the configuration folder of an installation that was prepared once; it is only copied."""
+    folder = tmp_path_factory.mktemp("prepared") / "config"
+    assert Manage(folder)("prepare").returncode == 0
+    return folder
+
+
 @pytest.fixture
-def doctor(manage: Manage) -> Doctor:
+def doctor(manage: Manage, prepared: Path) -> Doctor:
     """Give the doctor of a prepared installation on disk."""
-    assert manage("prepare").returncode == 0
+    shutil.copytree(prepared, manage.folder)
     return Doctor(manage)
 
 
