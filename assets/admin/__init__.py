@@ -8,6 +8,7 @@ from assets.admin.assets import AssetAdmin
 from assets.admin.integrity import IntegrityFindingAdmin, IntegrityRunAdmin, QuarantinedObjectAdmin
 from assets.admin.jobs import JobAdmin
 from assets.admin.objects import StoredObjectAdmin
+from assets.admin.schedule import ScheduledWorkAdmin
 
 __all__ = [
     "AccountAdmin",
@@ -16,5 +17,6 @@ __all__ = [
     "IntegrityRunAdmin",
     "JobAdmin",
     "QuarantinedObjectAdmin",
+    "ScheduledWorkAdmin",
     "StoredObjectAdmin",
 ]
