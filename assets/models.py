@@ -281,6 +281,7 @@ class Asset(models.Model):
                 fields=["id"], condition=Q(trashed_at=None, trashed_root__isnull=False), name="asset_deletion"
             ),
             models.Index(F("owner"), NameStart("name"), F("id"), condition=Q(trashed_at=None), name="asset_name"),
+            models.Index(fields=["id"], condition=Q(bucket="temp"), name="asset_temp"),
         ]
 
     def __str__(self) -> str:
@@ -451,6 +452,31 @@ class UsageTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dimension} {self.value} of {self.owner_id}"
+
+
+class ScheduledWork(models.Model):
+    """Background work that one worker of many does at a time: its lock, and what came of it (`services.schedule`)."""
+
+    class Status(models.TextChoices):
+        """How it stands, or how the last time went."""
+
+        WAITING = "waiting"  # it never ran
+        RUNNING = "running"
+        DONE = "done"
+        ATTENTION = "attention"  # it ran, and found what somebody should look at
+        FAILED = "failed"
+
+    name = models.CharField(max_length=32, unique=True)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.WAITING)
+    holder = models.CharField(max_length=300, blank=True, help_text="host and process that do it now")
+    seen_at = models.DateTimeField(null=True, help_text="when its holder was last heard of")
+    started_at = models.DateTimeField(null=True, help_text="of the last run")
+    ended_at = models.DateTimeField(null=True, help_text="of the last run that ended")
+    next_at = models.DateTimeField(help_text="nobody does it before")
+    result = models.TextField(blank=True, help_text="what came of the last run that ended")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class BucketRecord(models.Model):

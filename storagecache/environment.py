@@ -130,6 +130,10 @@ class Environment:
     quarantine_ttl: int = _variable("QUARANTINE_TTL", casts.life, 14 * 86400, "storage")
     repair_max_percent: int = _variable("REPAIR_MAX_PERCENT", casts.whole_number(1, 100), 10, "storage")
     verify_rate: int | None = _variable("VERIFY_RATE", casts.limit, None, "storage")
+    temp_max_bytes: int | None = _variable("TEMP_MAX_BYTES", casts.limit, None, "storage")
+    temp_min_free_bytes: int | None = _variable("TEMP_MIN_FREE_BYTES", casts.limit, None, "storage")
+    purge_interval: int = _variable("PURGE_INTERVAL", casts.life, 3600, "storage")
+    verify_interval: int = _variable("VERIFY_INTERVAL", casts.duration, 24 * 3600, "storage")
 
     s3_endpoint_url: str | None = _variable("S3_ENDPOINT_URL", casts.web_url, None, "s3")
     s3_access_key_id: str | None = _variable("S3_ACCESS_KEY_ID", casts.text, None, "s3", secret=True)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from PIL import Image
 
 from assets.ids import new_id
-from assets.models import Asset, IntegrityFinding, IntegrityRun, QuarantinedObject
+from assets.models import Asset, IntegrityFinding, IntegrityRun, QuarantinedObject, ScheduledWork
 from assets.services.jobs import open_job
 from tests.roles import ROLES, SECRET, Everybody, stored
 
@@ -127,6 +127,7 @@ for _model, _object, _add, _change, _delete in (
     ("assets/integrityrun", "{run}", 403, 200, 403),
     ("assets/integrityfinding", "{finding}", 403, 200, 403),
     ("assets/quarantinedobject", "{held}", 403, 200, 403),
+    ("assets/scheduledwork", "{work}", 403, 200, 403),
     ("assets/account", "1", 200, 200, 403),
     ("assets/job", "{job}", 403, 200, 403),
 ):
@@ -204,7 +205,8 @@ def test_admin_answers_each_role_as_decided(everybody: Everybody, role: str) -> 
     run = IntegrityRun.objects.create(kind="verify", started_at=now, updated_at=now)
     found = IntegrityFinding.objects.create(run=run, kind="stuck", bucket="assets", key="ab/stuck")
     held = QuarantinedObject.objects.create(run=run, bucket="assets", key="ab/held", size=1, state_changed_at=now)
-    names |= {"run": run.pk, "finding": found.pk, "held": held.pk}
+    work = ScheduledWork.objects.create(name="purge", next_at=now)
+    names |= {"run": run.pk, "finding": found.pk, "held": held.pk, "work": work.pk}
     seen, expected = {}, {}
     for route, row in ADMIN.items():
         answer = client.get("/admin/" + row[0].format(**names))

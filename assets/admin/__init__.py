@@ -10,6 +10,7 @@ from assets.admin.assets import AssetAdmin
 from assets.admin.integrity import IntegrityFindingAdmin, IntegrityRunAdmin, QuarantinedObjectAdmin
 from assets.admin.jobs import JobAdmin
 from assets.admin.objects import StoredObjectAdmin
+from assets.admin.schedule import ScheduledWorkAdmin
 
 admin.site.index_template = "admin/assets/index.html"  # with the way to the library
 
@@ -20,5 +21,6 @@ __all__ = [
     "IntegrityRunAdmin",
     "JobAdmin",
     "QuarantinedObjectAdmin",
+    "ScheduledWorkAdmin",
     "StoredObjectAdmin",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import DatabaseError
 from django.utils import timezone
@@ -20,6 +20,7 @@ from assets.integrity.identity import note_run
 from assets.integrity.places import find_places
 from assets.integrity.verify import Finding, Kind, Position, Step, Verification
 from assets.models import IntegrityFinding, IntegrityRun, StoredObject
+from assets.services.holders import is_process, new_holder, place_of
 from assets.services.sections import release_connection, write_section
 from storagecache.environment import Environment
 from storagecache.errors import BackendUnavailableError, StorageError
@@ -200,21 +201,10 @@ def fail(run: IntegrityRun, message: str) -> None:
 
 def is_alive(run: IntegrityRun) -> bool:
     """Tell whether a process still works on the run."""
-    host, _, rest = run.holder.partition("/")
+    host, pid = place_of(run.holder)
     if host != socket.gethostname():
         return bool(run.holder) and run.updated_at > timezone.now() - _SILENT
-    pid = int(rest.partition("/")[0] or 0)
-    return run.holder in _active if pid == os.getpid() else _is_process(pid)
-
-
-def _is_process(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return run.holder in _active if pid == os.getpid() else is_process(pid)
 
 
 def _take_over(kind: str, *, deep: bool, since: datetime | None) -> IntegrityRun | None:
@@ -224,7 +214,7 @@ def _take_over(kind: str, *, deep: bool, since: datetime | None) -> IntegrityRun
     if run is None or is_alive(run):
         return None
     counts = {name: n for name, n in run.counts.items() if name not in _AGAIN}
-    holder = _holder()
+    holder = new_holder()
     with write_section():
         taken = IntegrityRun.objects.filter(pk=run.pk, holder=run.holder, status=Status.RUNNING)
         if not taken.update(holder=holder, updated_at=now, counts=counts):
@@ -237,7 +227,7 @@ def _take_over(kind: str, *, deep: bool, since: datetime | None) -> IntegrityRun
 def _make(kind: str, *, deep: bool, since: datetime | None) -> IntegrityRun:
     now = timezone.now()
     _forget_old()
-    run = IntegrityRun(kind=kind, deep=deep, since=since, holder=_holder(), started_at=now, updated_at=now)
+    run = IntegrityRun(kind=kind, deep=deep, since=since, holder=new_holder(), started_at=now, updated_at=now)
     with write_section():
         run.save(force_insert=True)
     return run
@@ -252,10 +242,6 @@ def _forget_old() -> None:
     )
     with write_section():
         IntegrityRun.objects.filter(pk__in=list(ids)).delete()
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex}"
 
 
 def _row(run: IntegrityRun, finding: Finding) -> IntegrityFinding:

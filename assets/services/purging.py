@@ -1,8 +1,9 @@
 """Finish what was left and collect what nobody needs: the only code that deletes bytes.
 
-Collectable are expired temp assets, trash past TRASH_TTL, uploads that never ended, objects being deleted, and objects
-without a reference for longer than the grace time. It works in batches by keyset, in constant memory; killed in the
-middle it goes on at the next call, and two at once share the work. It never lists a bucket.
+Collectable are expired assets, the oldest temp assets beyond their bounds, trash past TRASH_TTL, uploads that never
+ended, objects being deleted, and objects without a reference for longer than the grace time. It works in batches by
+keyset, in constant memory; killed in the middle it goes on at the next call, and two at once share the work. It never
+lists a bucket.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,11 +19,11 @@ from itertools import groupby
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from django.core.files.storage import storages
+from django.core.files.storage import FileSystemStorage, storages
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
-from assets.models import Asset, Rendition, StoredObject
+from assets.models import Asset, Rendition, StoredObject, UsageDelta, UsageTotal
 from assets.services import changes
 from assets.services.objects import lock_objects, storage_of
 from assets.services.sections import catalog_errors, release_connection, write_section
@@ -38,6 +40,7 @@ Row = TypeVar("Row", Asset, StoredObject)
 BATCH: Final = 1000  # objects; what S3 deletes in one call
 _SECTION: Final = 200  # rows changed in one section: uploads wait for it on SQLite
 _FAILURES: Final = 100  # told in a report
+_YOUNG: Final = timedelta(minutes=10)  # younger temp stays however full it is: a workflow is about to read it
 State = StoredObject.State
 
 
@@ -115,17 +118,20 @@ def _count(limits: _Limits) -> PurgeReport:
     queries = (ended, leftovers, _pictures_of(ended), _pictures_of(leftovers))
     sums = [query.aggregate(n=Count("pk"), b=Sum("size")) for query in queries]
     count = sum(found["n"] for found in sums)
+    crowding = _count_crowding(limits)
+    count += crowding.objects
     return PurgeReport(
         objects=count if limits.limit is None else min(count, limits.limit),
-        bytes=sum(found["b"] or 0 for found in sums),
-        expired=expired.count() + trashed_before(_trash_ends(limits)).count(),
+        bytes=sum(found["b"] or 0 for found in sums) + crowding.bytes,
+        expired=expired.count() + trashed_before(_trash_ends(limits)).count() + crowding.expired,
         dry_run=True,
     )
 
 
 def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
-    report = _sweep_staging(limits.cutoff)
-    report = replace(report, expired=_end_expired(limits) + _end_trash(limits))
+    report = sweep_staging(limits.cutoff)
+    ended = _end_expired(limits)
+    report = replace(report, expired=ended + _end_crowding(limits, ended) + _end_trash(limits))
     _mark(limits)
     report = _delete_due(report, limits, _due(limits), progress)
     # When the grace time is zero, objects whose first deletion was just now are due for their second one.
@@ -195,6 +201,77 @@ def _end_expired(limits: _Limits) -> int:
         if len(assets) < min(room, _SECTION):
             break
     return done
+
+
+def _end_crowding(limits: _Limits, done: int) -> int:
+    """Remove the oldest temp assets while there are too many bytes of them, or too few are free on their disk."""
+    before = done
+    while (room := min(limits.room(done), _SECTION)) and (excess := _temp_excess()) > 0:
+        with write_section():
+            oldest = list(_locked(_old_temp(limits).defer("metadata"))[:room])
+            chosen = _enough(oldest, excess)
+            _end(chosen, limits)
+        release_connection()
+        done += len(chosen)
+        if len(oldest) < room:
+            break
+    return done - before
+
+
+def _count_crowding(limits: _Limits) -> PurgeReport:
+    """Count the temp assets that are not expired and would go all the same."""
+    expired = _expired(limits).filter(bucket=Asset.Bucket.TEMP).aggregate(b=Sum("size"))["b"] or 0
+    excess, count, total = _temp_excess() - expired, 0, 0
+    for size in _old_temp(limits).exclude(expires_at__lte=limits.now).values_list("size", flat=True).iterator():
+        if total >= excess:
+            break
+        count, total = count + 1, total + (size or 0)
+    return PurgeReport(objects=count, bytes=total, expired=count)
+
+
+def _old_temp(limits: _Limits) -> QuerySet[Asset]:
+    """Give temp assets, the oldest first: their ids grow with time."""
+    return Asset.objects.filter(bucket=Asset.Bucket.TEMP, created_at__lte=limits.now - _YOUNG).order_by("pk")
+
+
+def _enough(assets: list[Asset], excess: int) -> list[Asset]:
+    """Give as many of the first assets as it takes to be rid of `excess` bytes."""
+    for number, asset in enumerate(assets):
+        if excess <= 0:
+            return assets[:number]
+        excess -= asset.size or 0
+    return assets
+
+
+def _temp_excess() -> int:
+    """Tell by how many bytes temp is beyond TEMP_MAX_BYTES or TEMP_MIN_FREE_BYTES; negative or 0: it is not."""
+    environment = Environment.current()
+    most, least_free = environment.temp_max_bytes, environment.temp_min_free_bytes
+    beyond = 0 if most is None else _temp_bytes() - most
+    return max(beyond, 0 if least_free is None else least_free - _temp_free(least_free))
+
+
+def _temp_bytes() -> int:
+    """Add up what temp assets have, from the counters: no row of an asset is read.
+
+    Totals come first: what a fold moves in between is then missed, and not counted twice.
+    """
+    totals = UsageTotal.objects.filter(dimension=UsageTotal.Dimension.PLACE, value=Asset.Bucket.TEMP)
+    total: int = totals.aggregate(b=Sum("bytes"))["b"] or 0
+    return total + (UsageDelta.objects.filter(place=Asset.Bucket.TEMP).aggregate(b=Sum("bytes"))["b"] or 0)
+
+
+def _temp_free(enough: int) -> int:
+    """Tell how many bytes are free on the disk of temp, or are about to be; `enough` where there is no disk of ours."""
+    storage = storages[Asset.Bucket.TEMP]
+    if not isinstance(storage, FileSystemStorage):
+        return enough
+    try:
+        free = shutil.disk_usage(storage.location).free
+    except FileNotFoundError:
+        return enough
+    dying = StoredObject.objects.filter(storage=Asset.Bucket.TEMP, state=State.DELETING)
+    return free + (dying.aggregate(b=Sum("size"))["b"] or 0)
 
 
 def _end_trash(limits: _Limits) -> int:
@@ -348,8 +425,8 @@ def _sum(reports: list[PurgeReport]) -> PurgeReport:
 # --- the staging folder -----------------------------------------------------------------------
 
 
-def _sweep_staging(cutoff: datetime) -> PurgeReport:
-    """Remove staged files that a dead process left, by their name and age; other files are not ours."""
+def sweep_staging(cutoff: datetime) -> PurgeReport:
+    """Remove staged files that a dead process left on this machine, by their name and age; others are not ours."""
     swept, failures = 0, []
     for place in ("assets", "temp", ""):
         try:

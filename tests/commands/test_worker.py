@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.utils import timezone
 
 from assets.management.commands import worker
+from assets.models import ScheduledWork
+from storagecache.environment import Environment
 from tests.manage import Manage
 
 
@@ -28,51 +33,64 @@ class Naps:
         self.seconds.append(seconds)
 
 
-def test_work_runs_first_after_a_minute_then_hourly() -> None:
+def test_work_looks_every_minute() -> None:
     naps, runs = Naps(3), []
     with pytest.raises(worker.Stopped):
-        worker.work(lambda: runs.append(1), sleep=naps)
-    assert naps.seconds == [60, 3600, 3600]
+        worker.work([lambda: runs.append(1)], sleep=naps)
+    assert naps.seconds == [60, 60, 60]
     assert len(runs) == 3
 
 
-def test_work_failing_job_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_failing_task_is_logged_and_keeps_nobody_from_work(caplog: pytest.LogCaptureFixture) -> None:
     naps, runs = Naps(2), []
 
     def fail() -> None:
-        runs.append(1)
         raise OSError("disk gone")
 
     with pytest.raises(worker.Stopped):
-        worker.work(fail, sleep=naps)
+        worker.work([fail, lambda: runs.append(1)], sleep=naps)
     assert len(runs) == 2
-    assert [record.getMessage() for record in caplog.records] == ["purge failed next_in=3600"] * 2
+    assert [record.getMessage() for record in caplog.records] == ["task failed next_in=60"] * 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_work_between_two_jobs_holds_no_connection() -> None:
+def test_work_between_two_looks_holds_no_connection() -> None:
     naps = Naps(2)
     connection.close()
     with pytest.raises(worker.Stopped):
-        worker.work(lambda: User.objects.count(), sleep=naps)
+        worker.work([lambda: User.objects.count()], sleep=naps)
     assert naps.was_connected == [False, False, False]
 
 
+def test_every_third_call_does_the_task() -> None:
+    runs: list[int] = []
+    task = worker.every(3, lambda: runs.append(len(runs)))
+    done = [(task(), len(runs))[1] for _ in range(7)]
+    assert done == [1, 1, 1, 2, 2, 2, 3]
+
+
 @pytest.mark.django_db(transaction=True)
-def test_worker_folds_usage_every_minute_between_two_purges(monkeypatch: pytest.MonkeyPatch) -> None:
-    naps, folds = Naps(100), []
+def test_worker_purges_at_once_and_verifies_later() -> None:
+    for task in worker.tasks(Environment.current()):
+        task()
+    rows = {row.name: row for row in ScheduledWork.objects.all()}
+    assert (rows["purge"].status, rows["verify"].status) == ("done", "waiting")
+    assert "0 objects" in rows["purge"].result
+    ScheduledWork.objects.filter(name="verify").update(next_at=timezone.now())
+    for task in worker.tasks(Environment.current()):
+        task()
+    verified = ScheduledWork.objects.get(name="verify")
+    assert (verified.status, verified.holder) == ("done", "")
+    assert verified.result.endswith("clean.")
+    assert verified.next_at - verified.ended_at == timedelta(hours=24)
 
-    def fold() -> int:
-        folds.append(1)
-        if len(folds) == 2:
-            raise OSError("disk gone")
-        return 0
 
-    monkeypatch.setattr(worker, "fold", fold)
-    worker.fold_meanwhile(3600, sleep=naps)
-    assert naps.seconds == [60] * 60
-    assert len(folds) == 60
-    assert not any(naps.was_connected)
+@pytest.mark.django_db(transaction=True)
+def test_worker_without_a_verify_interval_verifies_never() -> None:
+    ScheduledWork.objects.create(name="verify", next_at=timezone.now())
+    for task in worker.tasks(replace(Environment.current(), verify_interval=0)):
+        task()
+    assert not ScheduledWork.objects.filter(name="verify").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])

@@ -1,8 +1,8 @@
-"""`manage.py worker`: the background process of the service: it purges hourly, folds usage every minute in between,
-and looks into new media.
+"""`manage.py worker`: the background process of the service. It looks into new media, folds usage every minute, and
+does what is due: purges, and slices of the comparison of catalog and buckets.
 
-Any number of workers may run: a purge is safe beside another, so is a fold, and a look is claimed by one. What they do
-lives in `assets.services.purging`, `assets.services.usage_upkeep` and `assets.services.previews`.
+Any number of workers may run: what is due is claimed by one (`assets.services.schedule`), a fold and a look are safe
+beside others. Each tidies what lies on its own machine. What they do lives in `assets.services` and `assets.integrity`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -20,18 +23,25 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 from django.utils import timezone
 
+from assets.integrity.runs import verify_slice
+from assets.models import IntegrityRun
 from assets.services import purge
 from assets.services.jobs import forget_jobs
 from assets.services.previews import work_forever
+from assets.services.purging import sweep_staging
+from assets.services.schedule import Outcome, Status, Work, forget, plan, run_if_due
 from assets.services.usage_upkeep import fold
 from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
 from storagecache.node_cache.area import drop_expired, trim
 
-FIRST_PURGE: Final = 60.0  # seconds after the start, when the service has warmed up
-PURGE_INTERVAL: Final = 3600.0  # seconds between the end of a purge and the next
-FOLD_INTERVAL: Final = 60.0  # seconds; what is not folded is added up by whoever reads
+TICK: Final = 60.0  # seconds between two looks at what is due
+TIDY_EVERY: Final = 60  # ticks
+FIRST_VERIFY: Final = timedelta(minutes=10)  # after the first start of all
+NEXT_SLICE: Final = timedelta(minutes=5)  # between two slices of one comparison
 logger = logging.getLogger(__name__)
+
+Task = Callable[[], object]
 
 
 class Stopped(BaseException):
@@ -41,43 +51,39 @@ class Stopped(BaseException):
 class Command(BaseCommand):
     """Run background work until SIGTERM or SIGINT."""
 
-    help = "Runs the background work of the service (an hourly purge, thumbnails) until it is told to stop."
+    help = "Runs the background work of the service (purges, verification, thumbnails) until it is told to stop."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
-        """Work until a signal comes; a purge in progress is cut, and the next one goes on from there."""
+        """Work until a signal comes; work in progress is cut, and the next worker goes on from there."""
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
-            logger.info("worker started interval=%d", PURGE_INTERVAL)
+            logger.info("worker started tick=%d", TICK)
             environment = Environment.current()
-            _recover(environment)
-            if not _has_no_catalog(environment):
-                # Beside the purge, which may take long. It dies with the process; whatever it was at is done again.
-                threading.Thread(target=work_forever, name="previews", daemon=True).start()
-            work(_job(environment), sleep=_pause(environment))
+            if _has_no_catalog(environment):
+                logger.info("worker idle reason=memory-storage")
+                work([], sleep=_sleep)
+            _recover()
+            # Beside the purge, which may take long. It dies with the process; whatever it was at is done again.
+            threading.Thread(target=work_forever, name="previews", daemon=True).start()
+            work(tasks(environment), sleep=_sleep)
         except Stopped:
             logger.info("worker stopped")
 
 
-def work(job: Callable[[], object], *, sleep: Callable[[float], None]) -> NoReturn:
-    """Do the job a minute after the start and then hourly, until `sleep` raises. A failing job is tried again."""
-    pause = FIRST_PURGE
+def work(chosen: Sequence[Task], *, sleep: Callable[[float], None]) -> NoReturn:
+    """Do each of these every minute until `sleep` raises. One that fails keeps nobody from work, and is tried again."""
     while True:
-        sleep(pause)
-        pause = PURGE_INTERVAL
-        try:
-            job()
-        except Exception:  # whatever it is, the next purge may succeed
-            logger.exception("purge failed next_in=%d", pause)
-        finally:
-            _drop_connection()
+        sleep(TICK)
+        for task in chosen:
+            _attempt(task)
 
 
-def _job(environment: Environment) -> Callable[[], object]:
-    """Choose the job: objects in memory are out of reach, they live and end with the process that serves them."""
-    if _has_no_catalog(environment):
-        logger.info("worker idle reason=memory-storage")
-        return lambda: None
+def tasks(environment: Environment) -> list[Task]:
+    """Give what this worker does each minute."""
+    works = scheduled(environment)
+    due = [partial(run_if_due, chosen) for chosen in works]
+    return [fold, partial(_plan, environment, works), *due, every(TIDY_EVERY, partial(tidy, environment))]
 
     def job() -> None:
         purge()
@@ -85,7 +91,64 @@ def _job(environment: Environment) -> Callable[[], object]:
         forgotten = forget_jobs(ended_before=timezone.now() - timedelta(seconds=environment.job_ttl))
         logger.info("jobs forgotten count=%d", forgotten)
 
-    return job
+def scheduled(environment: Environment) -> list[Work]:
+    """Give the work that one worker of many does."""
+    purging = Work(name="purge", interval=timedelta(seconds=environment.purge_interval), job=_purge)
+    interval = timedelta(seconds=environment.verify_interval)
+    verifying = Work(name="verify", interval=interval, job=_verify, first_in=min(FIRST_VERIFY, interval))
+    return [purging, verifying] if interval else [purging]
+
+
+def every(number: int, task: Task) -> Task:
+    """Do a task at the first of each `number` calls."""
+    calls = iter(range(number))
+
+    def call() -> None:
+        nonlocal calls
+        turn = next(calls)
+        if turn == number - 1:
+            calls = iter(range(number))
+        if turn == 0:
+            task()
+
+    return call
+
+
+def tidy(environment: Environment) -> None:
+    """Tidy what lies on this machine, where no other worker may reach: staged files, and the node cache's area."""
+    sweep_staging(timezone.now() - timedelta(seconds=environment.grace_time))
+    storage = storages["cache"]
+    files, size = drop_expired(storage, timezone.now())
+    trimmed, more = trim(storage, environment.node_cache_disk_bytes)
+    logger.info("node cache tidied files=%d bytes=%d", files + trimmed, size + more)
+
+
+def _plan(environment: Environment, works: list[Work]) -> None:
+    for chosen in works:
+        plan(chosen)
+    if not environment.verify_interval:
+        forget("verify")
+
+
+def _purge() -> Outcome:
+    report = purge()
+    text = (
+        f"{report.objects} objects and {report.bytes} bytes deleted, {report.expired} assets ended, "
+        f"{report.staged_files} staged files removed."
+    )
+    if not report.failures:
+        return Outcome(text=text)
+    return Outcome(text=" ".join([text, "Not deleted:", *report.failures]), status=Status.ATTENTION)
+
+
+def _verify() -> Outcome:
+    """Compare the next piece; when it was the last one, say what the whole came to and wait for the interval."""
+    done = verify_slice()
+    text = f"Run {done.run_id.hex}: {done.objects} objects, {done.findings} findings"
+    status = Status.ATTENTION if done.findings or done.status == IntegrityRun.Status.UNSURE else Status.DONE
+    if not done.finished:
+        return Outcome(text=f"{text} so far.", status=status, next_in=NEXT_SLICE)
+    return Outcome(text=f"{text}; {done.status}.", status=status)
 
 
 def _has_no_catalog(environment: Environment) -> bool:
@@ -93,10 +156,8 @@ def _has_no_catalog(environment: Environment) -> bool:
     return environment.storage_kind == "memory" and environment.env != "test"
 
 
-def _recover(environment: Environment) -> None:
+def _recover() -> None:
     """Mark the jobs of dead processes lost, and remove what they left; a failure must not keep the worker from work."""
-    if _has_no_catalog(environment):
-        return
     try:
         recover_jobs()
     except Exception as error:  # noqa: BLE001  # no catalog yet, or whatever: the next start may succeed
@@ -105,12 +166,13 @@ def _recover(environment: Environment) -> None:
         _drop_connection()
 
 
-def tidy_cache(environment: Environment) -> None:
-    """Drop what is over in the area of big node-cache values, and keep the rest within NODE_CACHE_DISK_BYTES."""
-    storage = storages["cache"]
-    files, size = drop_expired(storage, timezone.now())
-    trimmed, more = trim(storage, environment.node_cache_disk_bytes)
-    logger.info("node cache tidied files=%d bytes=%d", files + trimmed, size + more)
+def _attempt(task: Task) -> None:
+    try:
+        task()
+    except Exception:  # whatever it is, the next time may be better
+        logger.exception("task failed next_in=%d", TICK)
+    finally:
+        _drop_connection()
 
 
 def _drop_connection() -> None:
@@ -119,25 +181,6 @@ def _drop_connection() -> None:
         connection.close()
     except Exception:
         logger.exception("connection not closed")
-
-
-def _pause(environment: Environment) -> Callable[[float], None]:
-    """Choose what passes the time between two purges: sleeping, and folding where the catalog is kept."""
-    if _has_no_catalog(environment):
-        return _sleep
-    return lambda seconds: fold_meanwhile(seconds, sleep=_sleep)
-
-
-def fold_meanwhile(seconds: float, *, sleep: Callable[[float], None]) -> None:
-    """Pass this time, and fold usage each minute of it. A failing fold is tried again."""
-    for _ in range(max(1, round(seconds / FOLD_INTERVAL))):
-        sleep(min(seconds, FOLD_INTERVAL))
-        try:
-            fold()
-        except Exception:  # whatever it is, the next fold may succeed
-            logger.exception("fold failed next_in=%d", FOLD_INTERVAL)
-        finally:
-            _drop_connection()
 
 
 def _sleep(seconds: float) -> None:
