@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
-from datetime import timedelta
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -85,11 +83,6 @@ def tasks(environment: Environment) -> list[Task]:
     due = [partial(run_if_due, chosen) for chosen in works]
     return [fold, partial(_plan, environment, works), *due, every(TIDY_EVERY, partial(tidy, environment))]
 
-    def job() -> None:
-        purge()
-        tidy_cache(environment)
-        forgotten = forget_jobs(ended_before=timezone.now() - timedelta(seconds=environment.job_ttl))
-        logger.info("jobs forgotten count=%d", forgotten)
 
 def scheduled(environment: Environment) -> list[Work]:
     """Give the work that one worker of many does."""
@@ -132,9 +125,10 @@ def _plan(environment: Environment, works: list[Work]) -> None:
 
 def _purge() -> Outcome:
     report = purge()
+    forgotten = forget_jobs(ended_before=timezone.now() - timedelta(seconds=Environment.current().job_ttl))
     text = (
         f"{report.objects} objects and {report.bytes} bytes deleted, {report.expired} assets ended, "
-        f"{report.staged_files} staged files removed."
+        f"{report.staged_files} staged files removed, {forgotten} records of jobs forgotten."
     )
     if not report.failures:
         return Outcome(text=text)
