@@ -12,6 +12,7 @@ from assets.admin.jobs import JobAdmin
 from assets.admin.objects import StoredObjectAdmin
 from assets.admin.schedule import ScheduledWorkAdmin
 
+admin.site.site_header = admin.site.site_title = "NodeTool Storage"
 admin.site.index_template = "admin/assets/index.html"  # with the way to the library
 
 __all__ = [

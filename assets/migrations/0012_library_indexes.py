@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('assets', '0011_search'),
+        ('assets', '0012_schedule'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -158,6 +158,6 @@ def test_picture_of_a_cell_stays_on_the_site(make_asset: MakeAsset, client_of: C
     cell = browse(client)["assets"][0]
     assert cell["thumb"].startswith("/api/assets/")
     picture = client.get(cell["thumb"])
-    assert b"".join(picture.streaming_content)[8:12] == b"WEBP"
+    assert b"".join(picture)[8:12] == b"WEBP"
     picture.close()
     assert browse(client, ids=cell["id"])["assets"] == [cell]

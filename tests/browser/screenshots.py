@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,12 +25,22 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as service, sync_playwright() as playwright:
         service.manage("demo")
+        _await_pictures(service)
         path = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         for look in LOOKS:
             _take(browser, service, look)
         browser.close()
     return 0
+
+
+def _await_pictures(service: Service) -> None:
+    """Wait until the last film has its picture: they are made in the order of the uploads."""
+    found = json.loads(service.ask("GET", "/api/assets/by-filename/wave.webm").body)
+    for _ in range(60):  # each asks for a second at most
+        if service.ask("GET", f"/api/assets/{found['id']}/thumbnail").status == 200:
+            return
+        time.sleep(0.5)
 
 
 def _take(browser: Browser, service: Service, look: str) -> None:
@@ -41,7 +52,7 @@ def _take(browser: Browser, service: Service, look: str) -> None:
     for name, address in _pages(service).items():
         page.goto(site + address)
         page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(9000 if name == "library" and look == "light" else 700)
+        page.wait_for_timeout(700)
         page.screenshot(path=FOLDER / f"{name}-{look}.jpg", type="jpeg", quality=60)
     context.close()
 

@@ -28,7 +28,7 @@ class Watch:
 
     @staticmethod
     def _is_own(url: str, site: str) -> bool:
-        return url.startswith((f"{site}/", "blob:", "data:", "chrome-extension:"))
+        return url.startswith(f"{site}/") or not url.startswith(("http:", "https:", "ws"))
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +176,43 @@ def test_narrow_screen_has_no_sideways_scroll(service: Service, page: Page, sche
     show(page, service)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#cells [role=option]").count() > 0
+
+
+def test_tags_and_move_by_dialog(service: Service, page: Page) -> None:
+    put(service, "tagged.txt", "text/plain", b"x")
+    show(page, service)
+    make_folder(page, "by dialog")
+    cell(page, "tagged.txt").click()
+    page.focus("[data-act=tag]")
+    page.keyboard.press("Enter")
+    page.keyboard.type("red, blue")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text("1 tagged")
+    show(page, service, "?tag=blue")
+    expect(page.locator("#cells [role=option]")).to_have_count(1)
+    cell(page, "tagged.txt").click()
+    page.click("[data-act=move]")
+    page.locator("#ask .lib-folder-name", has_text="by dialog").click()
+    page.click("#ask button[value=ok]")
+    expect(page.locator("#status")).to_have_text("1 moved")
+    show(page, service)
+    cell(page, "by dialog").dblclick()
+    expect(cell(page, "tagged.txt")).to_be_visible()
+
+
+def test_zip_of_the_selection_is_downloaded(service: Service, page: Page) -> None:
+    put(service, "zipped.txt", "text/plain", b"x")
+    show(page, service)
+    cell(page, "zipped.txt").click()
+    with page.expect_download() as downloading:
+        page.click("[data-act=zip]")
+    assert downloading.value.suggested_filename.endswith(".zip")
+
+
+def test_dashboard_shows_plots_and_health(service: Service, page: Page) -> None:
+    put(service, "plotted.txt", "text/plain", b"x")
+    page.goto(f"{base(service)}/admin/assets/asset/dashboard/")
+    expect(page.locator("svg.plot")).not_to_have_count(0)
+    expect(page.locator("#health")).to_contain_text("database")
+    page.click("text=What would a purge take?")
+    expect(page.locator("body")).to_contain_text("It would take")

@@ -11,7 +11,7 @@ const page = $("library");
 const filters = $("filters");
 const scroller = $("scroller");
 const MOVED = "application/x-nodetool-assets";
-const AGAIN = [1500, 3000, 6000, 12000]; // milliseconds: looks for pictures that are being made; then no more
+const AGAIN = [1500, 3000, 6000, 12000, 24000, 48000]; // milliseconds: looks for pictures that are being made; then no more
 
 const selected = new Map(); // id -> asset
 let folder = "";
