@@ -1,8 +1,8 @@
 """Which background work is due, and who does it: one worker of many, until it has ended or its holder is dead.
 
 The row of a piece of work is its lock. Its holder is heard of each minute; one that died is replaced: at once on its
-own machine, after five minutes from another one. So nothing here makes work exclusive beyond doubt: what runs twice must
-be safe beside itself, and is only spared the double trouble. What the work is, the worker says.
+own machine, after five minutes from another one. So nothing here makes work exclusive beyond doubt: what runs twice
+must be safe beside itself, and is only spared the double trouble. What the work is, the worker says.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Something to be done again and again, `interval` after the end of the last run, and `first_in` before the first."""
+    """Something to be done again and again: `interval` after each end, for the first time after `first_in`."""
 
     name: str
     interval: timedelta
