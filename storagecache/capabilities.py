@@ -195,6 +195,28 @@ class UrlSigner(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    started_at: datetime
+
+
+@runtime_checkable
+class UploadLister(Protocol):
+    """Tells which multipart uploads are unfinished; their parts are paid for until somebody aborts them."""
+
+    def list_uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield all of the physical bucket, whoever began them."""
+        ...
+
+    def abort_upload(self, upload: UnfinishedUpload) -> None:
+        """Abort it; one that is gone counts as aborted."""
+        ...
+
+
 @runtime_checkable
 class UploadAborter(Protocol):
     """Holds multipart uploads that a dead process may have left."""

@@ -75,6 +75,10 @@ class BackendUnavailableError(StorageError, ConnectionError):
     retry_after = 5
 
 
+class BackendTimeoutError(BackendUnavailableError, TimeoutError):
+    """The backend let us wait until our patience ended: asking it something else at once would last as long."""
+
+
 class StorageFullError(StorageError, OSError):
     """No space, inodes or quota left."""
 

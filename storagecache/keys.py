@@ -16,6 +16,7 @@ MAX_KEY_BYTES: Final = 1024  # of UTF-8, as S3's
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _EXTENSION: Final = re.compile(r"\A[a-z0-9]{1,8}\Z")
+_OBJECT_KEY: Final = re.compile(r"(?:\A|/)[0-9a-f]{2}/[0-9a-f]{32}(?:\.[a-z0-9]{1,8})?\Z")
 _SEGMENT: Final = r"[a-z0-9_-][a-z0-9._-]{0,127}"
 _STORAGE_NAME: Final = re.compile(rf"\A{_SEGMENT}(?:/{_SEGMENT}){{0,7}}\Z")
 
@@ -68,6 +69,11 @@ def new_object_key(object_id: UUID, extension: str = "", *, prefix: str = "") ->
     if extension and not _EXTENSION.match(extension):
         raise ValueError(f"not an extension of ours: {extension!r}")
     return f"{prefix}{name[-2:]}/{name}{'.' + extension if extension else ''}"
+
+
+def is_object_key(name: str) -> bool:
+    """Tell whether `new_object_key` may have made this name, under whatever prefix."""
+    return bool(_OBJECT_KEY.search(name))
 
 
 def validate_storage_name(name: str) -> str:

@@ -21,7 +21,7 @@ from assets.ids import new_id
 from assets.models import Asset, StoredObject
 from assets.services.sections import release_connection, write_section
 from assets.staging import StagedFile
-from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError
+from storagecache.errors import BackendTimeoutError, BackendUnavailableError, ObjectNotFoundError, StorageError
 from storagecache.keys import new_object_key
 
 logger = logging.getLogger(__name__)
@@ -180,6 +180,8 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
         return None
     try:
         return twin if storages[alias].size(twin.key) == twin.size else None
+    except BackendTimeoutError:
+        raise  # storing would last as long once more
     except (ObjectNotFoundError, BackendUnavailableError):
         return None  # a lost twin must not swallow new bytes
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
@@ -30,8 +30,10 @@ from assets.services.sections import catalog_errors, release_connection, write_s
 from assets.services.trash import empty_trash, resume_deletions, trashed_before
 from storagecache import metrics
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
+from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter, UploadLister
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
+from storagecache.keys import is_object_key
 from storagecache.storages.durable import STAGED_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 Row = TypeVar("Row", Asset, StoredObject)
 BATCH: Final = 1000  # objects; what S3 deletes in one call
 _SECTION: Final = 200  # rows changed in one section: uploads wait for it on SQLite
+_UPLOAD_LIFE: Final = timedelta(hours=24)  # of an upload in parts that no row knows
 _FAILURES: Final = 100  # told in a report
 _YOUNG: Final = timedelta(minutes=10)  # younger temp stays however full it is: a workflow is about to read it
 State = StoredObject.State
@@ -137,6 +140,7 @@ def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
     # When the grace time is zero, objects whose first deletion was just now are due for their second one.
     again = replace(limits, now=timezone.now())
     report = _delete_due(report, again, _due(again).filter(deleted_at__gte=limits.now), progress)
+    _sweep_uploads(limits.now)
     logger.info("purge done objects=%d bytes=%d expired=%d", report.objects, report.bytes, report.expired)
     return report
 
@@ -420,6 +424,41 @@ def _settle(deleted: list[StoredObject]) -> PurgeReport:
 
 def _sum(reports: list[PurgeReport]) -> PurgeReport:
     return PurgeReport(objects=sum(part.objects for part in reports), bytes=sum(part.bytes for part in reports))
+
+
+# --- uploads in parts that nobody finishes ------------------------------------------------------
+
+
+def _sweep_uploads(now: datetime) -> None:
+    """Abort what was begun so long ago that nobody can be at it; a server that cannot list them is no failure."""
+    begun_before = now - max(_UPLOAD_LIFE, timedelta(seconds=Environment.current().grace_time))
+    for storage in {storages[alias].bucket: storages[alias] for alias in ("assets", "temp")}.values():  # type: ignore[attr-defined]
+        if isinstance(storage, UploadLister):
+            try:
+                abort_abandoned(storage, begun_before)
+            except StorageError as error:
+                logger.warning("uploads not swept reason=%s", error)
+
+
+def abort_abandoned(storage: UploadLister, begun_before: datetime) -> int:
+    """Abort uploads of ours that were begun before this time and that no pending row names; returns how many.
+
+    Those of a pending row are the row's business: a transfer that lasts is refreshed there. What is left are copies
+    into or out of quarantine that died, and uploads whose row a restored catalog does not know.
+    """
+    aborted = 0
+    uploads = (u for u in storage.list_uploads() if u.started_at <= begun_before and is_object_key(u.key))
+    while chunk := list(islice(uploads, _SECTION)):
+        pending = StoredObject.objects.filter(state=State.PENDING, key__in=[upload.key for upload in chunk])
+        known = set(pending.values_list("key", flat=True))
+        release_connection()
+        for upload in chunk:
+            if upload.key not in known:
+                storage.abort_upload(upload)
+                aborted += 1
+    if aborted:
+        logger.info("uploads aborted count=%d", aborted)
+    return aborted
 
 
 # --- the staging folder -----------------------------------------------------------------------

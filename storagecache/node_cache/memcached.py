@@ -25,7 +25,7 @@ from pymemcache.exceptions import (
     MemcacheUnknownError,
 )
 
-from storagecache.node_cache.breaker import Breaker
+from storagecache.breaker import Breaker
 from storagecache.node_cache.forks import watch_forks
 
 CONNECT_SECONDS: Final = 0.25

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
+from storagecache.breaker import Breaker
 from storagecache.errors import StorageError
 from storagecache.node_cache.area import CacheArea, Piece
-from storagecache.node_cache.breaker import Breaker
 from storagecache.node_cache.frames import expiry_of
 from storagecache.node_cache.memcached import MAX_ITEM_BYTES, Memcached, MemcachedTroubleError, ValueRefusedError
 

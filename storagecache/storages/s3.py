@@ -20,12 +20,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 
-from storagecache.capabilities import DeleteFailure, ObjectInfo, UploadObserver
-from storagecache.errors import BackendUnavailableError, ObjectExistsError, ObjectNotFoundError
+from storagecache.breaker import Breaker
+from storagecache.capabilities import DeleteFailure, ObjectInfo, UnfinishedUpload, UploadObserver
+from storagecache.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+)
 from storagecache.keys import validate_storage_name
 from storagecache.presign import GetOverrides, presign_get
 from storagecache.storages.base import ObjectStorage
 from storagecache.storages.s3_connection import (
+    NO_ANSWER,
     AddressingStyle,
     ChecksumRule,
     S3Connection,
@@ -57,6 +65,7 @@ _QUARANTINE: Final = "quarantine/"  # no key of ours begins like this
 _COPY_BYTES: Final = 64 * 1024 * 1024  # copied in one call, so that none outlasts the read timeout
 _LAST_CHARACTER: Final = "\U0010ffff"
 _READ_BYTES: Final = 64 * 1024
+_PATIENCE: Final = 3  # calls in a row that timed out, before others are refused without asking
 logger = logging.getLogger(__name__)
 
 
@@ -115,6 +124,7 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         self.object_prefix = object_prefix
         self._conditional_writes = conditional_writes
         self._part_bytes = max(part_bytes, MIN_PART_BYTES)
+        self._breaker = Breaker(time.monotonic, tolerance=_PATIENCE)
         self._connection = S3Connection(
             endpoint_url=endpoint_url,
             region_name=region_name,
@@ -155,7 +165,7 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
     ) -> str:
         """Sign a GET of the object (see `UrlSigner`), at the public endpoint if there is one."""
         key = validate_storage_name(name)
-        with self._errors("sign", name):
+        with self._translated(f"Cannot sign {self.bucket}/{name}"):
             return presign_get(
                 bucket_address(self._public_connection, self.bucket),
                 key,
@@ -173,6 +183,17 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         for upload_id in uploads:
             self._abort(key, upload_id)
         return len(uploads)
+
+    def list_uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield every unfinished multipart upload (see `UploadLister`): one call for each 1,000."""
+        with self._errors("list the uploads of", "*"):
+            for page in self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
+                for upload in page.get("Uploads", []):
+                    yield UnfinishedUpload(upload["Key"], upload["UploadId"], upload["Initiated"].astimezone(UTC))
+
+    def abort_upload(self, upload: UnfinishedUpload) -> None:
+        """Abort it: one call."""
+        self._abort(upload.key, upload.upload_id)
 
     def _save(self, name: str, content: IO[Any]) -> str:
         rewind(content)
@@ -420,7 +441,25 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
 
     @contextmanager
     def _errors(self, verb: str, name: str) -> Iterator[None]:
+        """Translate what goes wrong in a call, and refuse it at once while the server lets everybody wait."""
         what = f"Cannot {verb} {self.bucket}/{name}"
+        if not self._breaker.allows():
+            raise BackendTimeoutError(f"{what}: the server did not answer just now. {NO_ANSWER}")
+        try:
+            with self._translated(what):
+                yield
+        except BackendTimeoutError:
+            self._breaker.failed()
+            raise
+        except StorageError as error:
+            if isinstance(error.__cause__, ClientError):
+                self._breaker.succeeded()  # it answered, whatever it said
+            raise
+        else:
+            self._breaker.succeeded()
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
         try:
             yield
         except ClientError as error:

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import boto3.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 
 from storagecache import presign
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError, StorageFullError
 from storagecache.storages import s3_metrics
+from storagecache.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    ObjectNotFoundError,
+    StorageError,
+    StorageFullError,
+)
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -32,7 +45,7 @@ _REMEDIES: Final = {
     429: "The server throttles; try later.",
     503: "The server throttles or is down; try later.",
 }
-_NO_ANSWER: Final = "Check S3_ENDPOINT_URL and that the server runs."
+NO_ANSWER: Final = "Check S3_ENDPOINT_URL and that the server runs."
 _ANY_KEY: Final = "key"
 _making = threading.Lock()
 
@@ -172,11 +185,13 @@ def s3_error(error: ClientError | BotoCoreError, what: str) -> StorageError:
 
     Only NoSuchKey is a missing object: a 404 without a code may as well be a missing bucket or a wrong endpoint.
     """
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+        return BackendTimeoutError(f"{what}: {type(error).__name__}. {NO_ANSWER}")
     if isinstance(error, BotoCoreError):  # no answer, half an answer, no credentials
-        return BackendUnavailableError(f"{what}: {type(error).__name__}. {_NO_ANSWER}")
+        return BackendUnavailableError(f"{what}: {type(error).__name__}. {NO_ANSWER}")
     code, status = code_of(error), status_of(error)
     if code == "NoSuchKey":
         return ObjectNotFoundError(f"{what}: no such object.")
     if code in _FULL_CODES:
         return StorageFullError(f"{what}: the server is full or the quota used up ({code}).")
-    return BackendUnavailableError(f"{what}: S3 answered {status} {code}. {_REMEDIES.get(status, _NO_ANSWER)}")
+    return BackendUnavailableError(f"{what}: S3 answered {status} {code}. {_REMEDIES.get(status, NO_ANSWER)}")

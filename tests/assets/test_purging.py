@@ -21,12 +21,22 @@ from django.utils import timezone
 from assets.ids import new_id
 from assets.models import Asset, StoredObject
 from assets.services import delete_at, find_asset_at, open_asset, purge
+from assets.services.purging import abort_abandoned
 from storagecache.capabilities import DeleteFailure
 from storagecache.environment import Environment
 from storagecache.errors import BackendUnavailableError, StorageError
 from storagecache.keys import new_object_key
 from storagecache.storages.memory import MemoryObjectStorage
-from tests.assets.conftest import ALIASES, Buckets, assert_equal_sides, assert_whole, put, read, statements
+from tests.assets.conftest import (
+    ALIASES,
+    Buckets,
+    assert_equal_sides,
+    assert_whole,
+    make_buckets,
+    put,
+    read,
+    statements,
+)
 from tests.assets.test_models import make_object
 from tests.assets.test_uploads import trips
 
@@ -418,3 +428,19 @@ def test_purge_of_crowded_temp_takes_many_in_small_sections(
     assert purge(grace=GRACE, limit=3).expired == 3
     assert purge(grace=GRACE).expired == 3
     assert Asset.objects.get().key == "t6"
+
+
+def test_abort_abandoned_takes_old_uploads_of_ours_that_no_pending_row_names(
+    owner: User, settings: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    make_buckets("s3", tmp_path, request, settings)
+    storage = storages["assets"]
+    left, pending = new_object_key(new_id()), lay_object()
+    names = [left, f"quarantine/x/{left}", "somebody/else.bin", pending.key]
+    for name in names:
+        storage.client.create_multipart_upload(Bucket=storage.bucket, Key=name)
+    assert abort_abandoned(storage, timezone.now() - timedelta(hours=24)) == 0
+    purge(grace=ZERO, limit=0)
+    assert {upload.key for upload in storage.list_uploads()} == set(names)
+    assert abort_abandoned(storage, timezone.now() + timedelta(hours=1)) == 2
+    assert {upload.key for upload in storage.list_uploads()} == {"somebody/else.bin", pending.key}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from storagecache.breaker import OPEN_SECONDS
 from storagecache.node_cache import MISS, ClearFailedError, NodeCacheKey
 from storagecache.node_cache.area import CacheArea
-from storagecache.node_cache.breaker import OPEN_SECONDS
 from storagecache.node_cache.cache import NodeCache
 from storagecache.node_cache.flights import LOCK_SECONDS
 from storagecache.node_cache.frames import mac_key

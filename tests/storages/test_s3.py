@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from django.core.files.base import ContentFile, File
 
+from storagecache.breaker import OPEN_SECONDS
 from storagecache.capabilities import UploadAborter, UploadObserver, UrlSigner
 from storagecache.errors import (
+    BackendTimeoutError,
     BackendUnavailableError,
     InvalidKeyError,
     ObjectExistsError,
@@ -332,3 +334,42 @@ def test_upload_left_by_a_silent_server_is_logged_for_the_purge(
     storage._connection = reachable
     assert "upload left for purge" in caplog.text
     assert storage.abort_uploads(name) == 1
+
+
+def test_server_that_stalls_thrice_is_not_asked_again_until_it_is_due(
+    seaweedfs: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = S3ObjectStorage(**seaweedfs.options(seaweedfs.new_bucket()), read_timeout=1)
+    name = stored(storage, TEN)
+    with seaweedfs.server.paused(), calls(storage) as seen:
+        for _ in range(20):
+            with pytest.raises(BackendTimeoutError):
+                storage.size(name)
+            with pytest.raises(BackendTimeoutError):
+                storage.save(new_name(), ContentFile(TEN))
+        assert 3 <= len(seen) < 20
+        assert storage.presigned_url(name, expires_in=60).startswith(seaweedfs.endpoint_url)
+    now = time.monotonic() + OPEN_SECONDS
+    monkeypatch.setattr(storage._breaker, "_monotonic", lambda: now)
+    assert storage.size(name) == len(TEN)
+    assert bytes_of(storage, storage.save(new_name(), ContentFile(TEN))) == TEN
+
+
+def test_server_that_answers_in_between_is_always_asked(seaweedfs: SeaweedServer) -> None:
+    storage = S3ObjectStorage(**seaweedfs.options(seaweedfs.new_bucket()), read_timeout=1)
+    name = stored(storage, TEN)
+    for _ in range(4):
+        with seaweedfs.server.paused(), pytest.raises(BackendTimeoutError):
+            storage.size(name)
+        with pytest.raises(ObjectNotFoundError):
+            S3ObjectStorage.size(storage, new_name())
+
+
+def test_list_uploads_names_what_is_unfinished_until_it_is_aborted(storage: S3ObjectStorage) -> None:
+    name = new_name()
+    begun = storage.client.create_multipart_upload(Bucket=storage.bucket, Key=name)
+    (found,) = storage.list_uploads()
+    assert (found.key, found.upload_id) == (name, begun["UploadId"])
+    storage.abort_upload(found)
+    storage.abort_upload(found)
+    assert list(storage.list_uploads()) == []

@@ -10,10 +10,12 @@ OPEN_SECONDS: Final = 2.0
 
 
 class Breaker:
-    """Opens at a failure for `OPEN_SECONDS`; then one caller tries, while the others still skip."""
+    """Opens for `OPEN_SECONDS` when `tolerance` calls in a row failed; then one caller tries, while the rest skip."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, tolerance: int = 1) -> None:
         self._monotonic = monotonic
+        self._tolerance = tolerance
+        self._failures = 0  # in a row; counted without the lock: one more or less does not matter
         self._open_until = 0.0
         self._lock = threading.Lock()
 
@@ -30,9 +32,11 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Close it: the part works."""
-        if self._open_until:
-            self._open_until = 0.0
+        if self._failures or self._open_until:
+            self._failures, self._open_until = 0, 0.0
 
     def failed(self) -> None:
-        """Open it: the part does not work."""
-        self._open_until = self._monotonic() + OPEN_SECONDS
+        """Count a failure, and open it when there were enough of them."""
+        self._failures += 1
+        if self._failures >= self._tolerance:
+            self._open_until = self._monotonic() + OPEN_SECONDS
