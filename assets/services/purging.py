@@ -29,7 +29,6 @@ from assets.services.objects import lock_objects, storage_of
 from assets.services.sections import catalog_errors, release_connection, write_section
 from assets.services.trash import empty_trash, resume_deletions, trashed_before
 from storagecache import metrics
-from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter, UploadLister
 from storagecache.environment import Environment
 from storagecache.errors import StorageError

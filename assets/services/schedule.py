@@ -47,6 +47,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """Something done again and again: `interval` after the end of the last run, and first after `first_in`."""
+
     """Something to be done again and again: `interval` after each end, for the first time after `first_in`."""
 
     name: str

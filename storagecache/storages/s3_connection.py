@@ -20,8 +20,6 @@ from botocore.exceptions import (
 )
 
 from storagecache import presign
-from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, StorageError, StorageFullError
-from storagecache.storages import s3_metrics
 from storagecache.errors import (
     BackendTimeoutError,
     BackendUnavailableError,
@@ -29,6 +27,7 @@ from storagecache.errors import (
     StorageError,
     StorageFullError,
 )
+from storagecache.storages import s3_metrics
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
