@@ -16,6 +16,7 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils import timezone
 from ninja import Query, Router
+from pydantic import BaseModel
 
 from assets.api.errors import UnprocessableError
 from assets.api.forms import AssetForm, UploadingCaller, close_form, read_form
@@ -59,17 +60,24 @@ def _request_body(content_type: str, schema: dict[str, Any], **more: Any) -> dic
     return {"requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}}
 
 
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Write a model's schema; what it refers to is among the components, where other models have put it."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
+
+
 FORM: Final = _request_body(
     "multipart/form-data",
     {
         "type": "object",
         "required": ["json"],
-        "properties": {"file": {"type": "string", "format": "binary"}, "json": AssetCreate.model_json_schema()},
+        "properties": {"file": {"type": "string", "format": "binary"}, "json": _schema(AssetCreate)},
     },
     encoding={"json": {"contentType": "application/json"}},
 )
 _RAW: Final = _request_body("*/*", {"type": "string", "format": "binary"})
-_CHANGE: Final = _request_body("application/json", AssetChange.model_json_schema())
+_CHANGE: Final = _request_body("application/json", _schema(AssetChange))
 
 
 def create(request: HttpRequest) -> HttpResponse:

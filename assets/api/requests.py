@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from django.http import HttpRequest, HttpResponse
@@ -50,14 +50,18 @@ def errors(*statuses: int) -> dict[int, Any]:
 
 
 def refuse_unknown(
-    request: HttpRequest, known: type[BaseModel] | None = None, *, dynamic: str = "\x00"
+    request: HttpRequest,
+    known: type[BaseModel] | None = None,
+    *,
+    names: Collection[str] = (),
+    dynamic: str = "\x00",
 ) -> dict[str, str]:
     """Refuse query parameters that would silently do nothing, or say two things; give those that begin with `dynamic`.
 
     Raises:
         UnprocessableError: naming the parameter.
     """
-    fields, found = known.model_fields if known else {}, {}
+    fields, found = {*(known.model_fields if known else ()), *names}, {}
     for name, values in request.GET.lists():
         if name.startswith(dynamic):
             found[name] = values[0]

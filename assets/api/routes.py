@@ -37,7 +37,9 @@ api = NinjaAPI(
 listing.join(api)
 
 
-@api.post("/assets/urls", response={200: UrlsOut, **errors(404)}, summary="Sign URLs", operation_id="asset_urls")
+@api.post(
+    "/assets/urls", response={200: UrlsOut, **errors(404, 408, 413)}, summary="Sign URLs", operation_id="asset_urls"
+)
 def sign_urls(request: HttpRequest, body: UrlsIn) -> HttpResponse:
     """Give URLs that work without any header, for many assets at once; what is absent is left out.
 

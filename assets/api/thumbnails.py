@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponseBase
 from ninja import Router
 
 from assets.access import reader_id
-from assets.api.errors import UnprocessableError
+from assets.api.requests import refuse_unknown
 from assets.api.schemas import ErrorOut
 from assets.links import cache_control, current_keys, thumbnail_key
 from assets.media.kinds import PICTURE_TYPE
@@ -42,8 +42,8 @@ class Size(IntEnum):
     LARGE = 512
 
 
-@router.api_operation(
-    ["GET", "HEAD"],
+@router.api_operation(["HEAD"], "/assets/{asset_id}/thumbnail", auth=None, include_in_schema=False)
+@router.get(
     "/assets/{asset_id}/thumbnail",
     auth=None,  # as the asset's bytes: public, signed, or the owner's
     response={401: ErrorOut, 404: ErrorOut, 422: ErrorOut},
@@ -53,7 +53,7 @@ class Size(IntEnum):
 )
 def thumbnail(request: HttpRequest, asset_id: str, size: Size = Size.MEDIUM) -> HttpResponseBase:
     """Give a picture of at most `size` pixels a side, as WebP; 404 when there is none, or none yet."""
-    _refuse_unknown(request)
+    refuse_unknown(request, names=_KNOWN)
     if claims_to_be_signed(request):
         with one_refusal():
             return _answer(request, find_shown(asset_id), size)
@@ -132,11 +132,3 @@ def _served(asset: Asset, picture: StoredObject) -> ServedObject:
         modified_at=int(picture.created_at.timestamp()),
         name=f"{asset.name}.webp",
     )
-
-
-def _refuse_unknown(request: HttpRequest) -> None:
-    for name, values in request.GET.lists():
-        if name not in _KNOWN:
-            raise UnprocessableError(f"{name[:64]}: there is no such query parameter.")
-        if len(values) > 1:
-            raise UnprocessableError(f"{name}: given {len(values)} times.")

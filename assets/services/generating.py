@@ -208,7 +208,7 @@ def _link(ids: list[UUID], edges: int) -> None:
 def _load_model(model: type[models.Model], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write rows of a model; a column that is not named gets its field's default, as it would from the ORM."""
     unnamed = [field for field in model._meta.concrete_fields if field.column not in columns and not field.primary_key]
-    rest = {field.column: field.get_default() for field in unnamed if not (field.generated or field.null)}
+    rest = {str(field.column): field.get_default() for field in unnamed if not (field.generated or field.null)}
     _load(model._meta.db_table, [*columns, *rest], ((*row, *rest.values()) for row in rows))
 
 

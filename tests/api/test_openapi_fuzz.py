@@ -1,6 +1,7 @@
 """Every operation of the OpenAPI document, asked what the document allows and what it does not.
 
-No answer is a fault of ours, and none has a status, a content type, a header or a shape that the document does not name.
+No answer is a fault of ours, and none has a status, a content type, a header or a shape that the document does not
+name.
 API_FUZZ_COUNT is how many requests are made together.
 """
 
