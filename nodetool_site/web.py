@@ -73,9 +73,13 @@ def load(parent: int, target: str) -> Callable[..., object]:
     module, _, name = target.partition(":")
     imported = importlib.import_module(module)
     application: Callable[..., object] = getattr(imported, name)
-    importlib.import_module("nodetool_site.metrics").start_flushing()  # once Django is set up
+    getattr(imported, "begin", _nothing_begins)()
     install(getattr(imported, "quick", _nothing_is_quick), TRANSFERS)
     return application
+
+
+def _nothing_begins() -> None:
+    """Begin nothing beside the answering of requests."""
 
 
 def _nothing_is_quick(_environ: Environ) -> None:

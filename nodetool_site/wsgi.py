@@ -15,6 +15,7 @@ _django = get_wsgi_application()
 from assets.services import Lookups  # noqa: E402
 from assets.serving.hot import HotLayer  # noqa: E402  # once the apps are there
 from assets.serving.uploads import PacedInput  # noqa: E402
+from nodetool_site.metrics import start_flushing as begin  # noqa: E402, F401  # what a web process does beside answering
 from nodetool_site.observing import observed, observed_quick  # noqa: E402
 
 # What is answered below Django, asked on its own by servers that can answer some requests sooner than others.

@@ -83,7 +83,6 @@ def run_if_due(work: Work, *, now: datetime | None = None) -> Outcome | None:
     holder = _claim(work.name, now or timezone.now())
     if holder is None:
         return None
-    _active.add(holder)
     try:
         with _beating(work.name, holder):
             outcome = _attempt(work)
@@ -102,8 +101,14 @@ def _claim(name: str, now: datetime) -> str | None:
         logger.warning("work taken over name=%s from=%s", name, row.holder)
     holder = new_holder()
     free = ScheduledWork.objects.filter(name=name, next_at__lte=now, holder=row.holder, seen_at=row.seen_at)
-    with write_section():
-        taken = free.update(holder=holder, status=Status.RUNNING, seen_at=now, started_at=now)
+    taken = 0
+    _active.add(holder)  # before its name is in the row, where another thread would take it for a dead one
+    try:
+        with write_section():
+            taken = free.update(holder=holder, status=Status.RUNNING, seen_at=now, started_at=now)
+    finally:
+        if not taken:
+            _active.discard(holder)
     release_connection()
     return holder if taken else None
 

@@ -138,7 +138,7 @@ def test_log_of_s3_at_its_loudest_holds_no_secret(tmp_path: Path, seaweedfs: Sea
         assert metric(service, "nodetool_s3_seconds_count", call="PutObject") == 1
         with seaweedfs.server.paused():
             assert service.ask("PUT", "/storage/assets/b.bin", body=b"bytes").status == 503
-        until(lambda: metric(service, "nodetool_s3_errors_total", call="PutObject") == 1)
+        until(lambda: metric(service, "nodetool_s3_errors_total") >= 1)
         written = log(service)
     signature = answer.headers["location"].rpartition("X-Amz-Signature=")[2]
     for secret in (signature, seaweedfs.secret_key, seaweedfs.access_key):
