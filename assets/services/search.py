@@ -27,12 +27,16 @@ from assets.services.narrowing import TypePrefix
 HOME: Final = "Home"
 MIN_TERM: Final = 2  # characters
 FEW: Final = 20_000  # assets of an owner that are looked through one by one
+MAX_PATH: Final = 4096  # characters
 _TRIGRAM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder that an asset lies in; `id` is the owner's id for home, `path` is "Home / A / B"."""
+    """The folder that an asset lies in; `id` is the owner's id for home, `path` is "Home / A / B".
+
+    A path of more than about MAX_PATH characters has an ellipsis instead of its upper folders.
+    """
 
     id: str
     name: str
@@ -70,11 +74,10 @@ def places_of(owner_id: int, assets: Iterable[Asset]) -> dict[UUID | None, Place
     """Tell where assets lie, by the id of their folder; costs one statement for any number and depth, none in home."""
     home = Place(str(owner_id), HOME, HOME)
     places: dict[UUID | None, Place] = {None: home}
-    folders = _above({asset.parent_id for asset in assets if asset.parent_id})
-    for folder in folders:
-        chain = _chain(folder, folders)
-        path = " / ".join((HOME, *(folders[step].name for step in reversed(chain))))
-        places[folder] = Place(folder.hex, folders[folder].name, path)
+    parents = {asset.parent_id for asset in assets if asset.parent_id}
+    folders = _above(parents)
+    for folder in parents & folders.keys():
+        places[folder] = Place(folder.hex, folders[folder].name, _path(folder, folders))
     return places
 
 
@@ -198,9 +201,23 @@ def _id(value: object) -> UUID:
 
 def _chain(folder: UUID, folders: Mapping[UUID, _Folder]) -> list[UUID]:
     """Give a folder and those above it, the topmost last."""
-    chain: list[UUID] = []
+    chain: dict[UUID, None] = {}
     step: UUID | None = folder
     while step is not None and step in folders and step not in chain:
-        chain.append(step)
+        chain[step] = None
         step = folders[step].parent
-    return chain
+    return list(chain)
+
+
+def _path(folder: UUID, folders: Mapping[UUID, _Folder]) -> str:
+    """Write where a folder lies; no further up than there is room for, since folders nest without bound."""
+    names: list[str] = []
+    step: UUID | None = folder
+    room = MAX_PATH
+    while step is not None and step in folders and room > 0:
+        names.append(folders[step].name)
+        room -= len(names[-1]) + len(" / ")
+        step = folders[step].parent
+    if step in folders:
+        names.append("…")
+    return " / ".join((HOME, *reversed(names)))
