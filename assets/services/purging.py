@@ -26,6 +26,7 @@ from django.utils import timezone
 from assets.models import Asset, Rendition, StoredObject, UsageDelta, UsageTotal
 from assets.services import changes
 from assets.services.objects import lock_objects, storage_of
+from assets.services.retention import apply_rules
 from assets.services.sections import catalog_errors, release_connection, write_section
 from assets.services.trash import empty_trash, resume_deletions, trashed_before
 from storagecache import metrics
@@ -132,6 +133,7 @@ def _count(limits: _Limits) -> PurgeReport:
 
 def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
     report = sweep_staging(limits.cutoff)
+    apply_rules(limits.now)  # first: what a rule does not cover any more must not end
     ended = _end_expired(limits)
     report = replace(report, expired=ended + _end_crowding(limits, ended) + _end_trash(limits))
     _mark(limits)
