@@ -19,7 +19,7 @@ from storagecache.environment import Environment
 from storagecache.node_cache import coroutines, statistics
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.backends import NodeMemcachedCache, NodeMemoryCache
-from storagecache.node_cache.core import Core
+from storagecache.node_cache.core import Core, lasts
 from storagecache.node_cache.errors import ClearFailedError, NotCacheableError
 from storagecache.node_cache.flights import POLL_SECONDS, Flight
 from storagecache.node_cache.frames import Frame, mac_key, namespace_of
@@ -71,9 +71,11 @@ class NodeCache:
         try:
             return node_cache_key(node, user, workflow)
         except NotCacheableError as error:
-            self._core.counters.add("uncacheable")
             logger.debug("node not cacheable type=%s reason=%s", type(node).__qualname__, error)
-            return None
+        except Exception:  # of the node's own methods, or of a catalog that does not answer
+            logger.warning("node not cacheable type=%s", type(node).__qualname__, exc_info=True)
+        self._core.counters.add("uncacheable")
+        return None
 
     def get(self, key: AnyKey | None, default: Any = None, *, writable: bool = False) -> Any:
         """Give a key's value, or `default` (pass MISS to tell a cached None from a miss); never raises.
@@ -99,7 +101,7 @@ class NodeCache:
         self._core.upkeep.note(key)
         lease = self._core.open_misses.take(key) or self._core.current_lease(key)
         frame = self._core.framed(value, ttl, compute)
-        if frame is None or lease is None or (ttl is not None and ttl <= 0):
+        if frame is None or lease is None or not lasts(ttl):
             return False
         return self._core.shelve(lease, frame)
 

@@ -30,6 +30,11 @@ _MAX_OPEN_MISSES: Final = 256  # per thread
 logger: Final = logging.getLogger(__name__)
 
 
+def lasts(ttl: float | None) -> bool:
+    """Tell whether anything is to be kept for so long; neither 0 s nor NaN s."""
+    return ttl is None or ttl > 0
+
+
 class OpenMisses(threading.local):
     """Per thread: the leases of misses whose set is still to come."""
 
@@ -135,7 +140,7 @@ class Core:
     def store(self, lease: Lease | None, value: Any, ttl: float | None, seconds: float) -> Frame | None:
         """Snapshot and shelve a value; gives the frame (also of what could not be shelved), or None."""
         frame = self.framed(value, ttl, seconds)
-        if frame is not None and lease is not None and (ttl is None or ttl > 0):
+        if frame is not None and lease is not None and lasts(ttl):
             self.shelve(lease, frame)
         return frame
 
