@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-DEADLINE = 20  # seconds; a generous bound, so that a failing test ends
+DEADLINE = 60  # seconds; a generous bound, so that a failing test ends
 
 
 def free_port() -> int:
