@@ -1,5 +1,6 @@
 """The WSGI application that any server can run."""
 
+import encodings.unicode_escape  # noqa: F401  # Django logs refusals with it: a process out of files imports nothing
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
