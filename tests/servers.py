@@ -272,7 +272,7 @@ def container_engine() -> Iterator[ContainerEngine]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Give a running PostgreSQL 15 or later (Debian `postgresql`)."""
-    with started("postgres", lambda folder: _postgres(folder, _postgres_binaries())) as postgres:
+    with started("postgres", new_postgres) as postgres:
         yield postgres
 
 
@@ -404,7 +404,9 @@ def _libraries(binaries: list[Path]) -> set[Path]:
     return {path for path in found if path.is_file() and "pillow.libs" not in str(path)}
 
 
-def _postgres(folder: Path, binaries: Path) -> PostgresServer:
+def new_postgres(folder: Path) -> PostgresServer:
+    """Give a cluster that is made and not started yet."""
+    binaries = _postgres_binaries()
     port, data = free_ports(1), folder / "data"
     as_user = _as_postgres_user(folder)
     initdb = [*as_user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "app"]
