@@ -53,7 +53,7 @@ def _take(browser: Browser, service: Service, look: str) -> None:
         page.goto(site + address)
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(700)
-        page.screenshot(path=FOLDER / f"{name}-{look}.jpg", type="jpeg", quality=60)
+        page.screenshot(path=FOLDER / f"{name}-{look}.jpg", type="jpeg", quality=55)
     context.close()
 
 
@@ -66,8 +66,10 @@ def _log_in(page: Page, site: str) -> None:
 
 
 def _pages(service: Service) -> dict[str, str]:
-    pages = {"library": LIBRARY, "dashboard": "/admin/assets/asset/dashboard/", "trash": f"{LIBRARY}?state=trash"}
-    for name in ("rings 01.png", "prompts.csv", "wave.webm"):
+    board = "/admin/assets/asset/{}/"
+    pages = {"library": LIBRARY, "trash": f"{LIBRARY}?state=trash"}
+    pages |= {name: board.format(name) for name in ("dashboard", "node-cache")}
+    for name in ("rings 01.png", "scores.parquet", "wave.webm"):
         found = json.loads(service.ask("GET", f"/api/assets/by-filename/{quote(name)}").body)
         pages["asset-" + name.rpartition(".")[2]] = f"/admin/assets/asset/{found['id']}/change/"
     return pages
