@@ -141,7 +141,7 @@ function showPath(answer) {
     button.addEventListener("click", () => go(step.id));
     return button;
   });
-  const told = answer.everywhere ? element("span", "lib-told", "all folders") : "";
+  const told = answer.everywhere ? element("span", "lib-told", isTrash() ? "in the trash" : "all folders") : "";
   $("path").replaceChildren(...steps, told);
   tree.mark(folder);
 }
