@@ -52,7 +52,7 @@ bench: venv-dev ## Measure everything beside nginx, a bare Django view and S3 (A
 demo: venv ## Fill the library with sample images, sounds, tables and texts
 	@$(clean_make) exec $(PY) manage.py demo
 
-screenshots: venv-dev ## Take pictures of the pages into docs/screenshots (needs Chromium)
+screenshots: venv-dev ## Take pictures of the pages, the best for docs/ (needs Chromium)
 	@$(clean_make) exec $(PY) -m tests.browser.screenshots
 
 nightly: venv-dev ## Every test, at full counts
