@@ -94,13 +94,16 @@ class NodeCache:
     def set(self, key: AnyKey | None, value: Any, ttl: float | None = DEFAULT_TTL, *, compute: float = 0.0) -> bool:
         """Store a snapshot of a value for `ttl` seconds (None: no end); tells whether other processes can see it.
 
-        A set that follows a miss of the same thread uses the generations of that miss, so that what was computed from
-        before a clear is not live after it. `compute` is how many seconds the value took. Never raises.
+        A set that follows a miss of the same thread (or task) uses the generations of that miss, so that what was
+        computed from before a clear is not live after it. `compute` is how many seconds the value took. Never raises.
         """
         if key is None:
             return False
+        return self._put(key, value, ttl, compute, self._core.open_misses.take(key))
+
+    def _put(self, key: AnyKey, value: Any, ttl: float | None, compute: float, lease: Lease | None) -> bool:
         self._core.upkeep.note(key)
-        lease = self._core.open_misses.take(key) or self._core.current_lease(key)
+        lease = lease or self._core.current_lease(key)
         frame = self._core.framed(value, ttl, compute)
         if frame is None or lease is None or not lasts(ttl):
             return False
@@ -222,13 +225,22 @@ class NodeCache:
 
     async def aget(self, key: AnyKey | None, default: Any = None, *, writable: bool = False) -> Any:
         """As `get`."""
-        return await coroutines.in_thread(self.get, key, default, writable=writable)
+        if key is None:
+            return default
+        value, lease = await coroutines.in_thread(self._core.find, key, writable=writable)
+        if value is MISS:
+            self._core.open_misses.add(key, lease)
+            return default
+        return value
 
     async def aset(
         self, key: AnyKey | None, value: Any, ttl: float | None = DEFAULT_TTL, *, compute: float = 0.0
     ) -> bool:
         """As `set`."""
-        return await coroutines.in_thread(self.set, key, value, ttl, compute=compute)
+        if key is None:
+            return False
+        lease = self._core.open_misses.take(key)
+        return await coroutines.in_thread(self._put, key, value, ttl, compute, lease)
 
     async def aget_or_compute(
         self,
@@ -243,11 +255,13 @@ class NodeCache:
 
     async def adelete(self, key: AnyKey | None) -> bool:
         """As `delete`."""
+        self._core.open_misses.clear()
         return await coroutines.in_thread(self.delete, key)
 
     async def aclear(self, user: str | None = None, workflow: str | None = None, node_type: str | None = None) -> None:
         """As `clear`."""
         await coroutines.in_thread(self.clear, user, workflow, node_type)
+        self._core.open_misses.clear()
 
     async def astats(self) -> Stats:
         """As `stats`."""

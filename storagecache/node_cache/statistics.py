@@ -109,6 +109,11 @@ class StatisticsFile:
         return self._name
 
 
+def has_counted(stats: Stats) -> bool:
+    """Tell whether a process did anything that its file would tell of (a command that only looks did not)."""
+    return any(stats[name] for name in COUNTS) or any(stats[tier][name] for tier in TIERS for name in TIER_COUNTS)
+
+
 def collected(area: CacheArea) -> tuple[int, Stats]:
     """Sum the counters of all processes that left a file; returns how many, and the sums.
 
