@@ -113,7 +113,7 @@ class Core:
     def holds(self, key: AnyKey) -> bool:
         """Tell whether the shared tier has a key's value, which is not opened; False when the cache is in trouble."""
         try:
-            return self.generations.read(key)[1] is not None
+            return self.generations.read(key, self.generations.remembered(key))[1] is not None
         except TierTroubleError as error:
             self.trouble(error)
             return False
