@@ -249,8 +249,10 @@ class _Run:
         try:
             return self._watch(running)
         finally:
-            running.kill()
-            running.close()
+            try:
+                running.kill()
+            finally:
+                running.close()
 
     def _watch(self, running: Running) -> JobEnd:
         """Wait for the end, the time limit or a cancel; note every minute that the job is alive."""

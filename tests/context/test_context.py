@@ -177,6 +177,31 @@ def test_another_users_asset_is_not_found(
     assert context.list_assets(content_type="text") == context.list_assets(recursive=True) == []
 
 
+def test_another_users_asset_is_not_found_by_coroutines(
+    memory: Buckets, context: ProcessingContext, stranger: User
+) -> None:
+    asset_id = put(stranger, "theirs.txt", b"secret").pk.hex
+    finders = ("find_asset", "get_asset_url", "asset_url", "asset_path", "asset_to_io", "asset_to_bytes",
+               "asset_to_base64", "asset_to_data_uri", "use")  # fmt: skip
+
+    async def work() -> None:
+        for name in finders:
+            with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+                await getattr(context, f"a{name}")(asset_id)
+            with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+                getattr(context, name)(asset_id)
+        with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+            await context.adownload_asset(asset_id, io.BytesIO())
+        with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+            await context.arefresh_uri(ImageRef(asset_id=asset_id))
+        with pytest.raises(ValueError, match="leads out of the workspace"):
+            await context.aresolve_workspace_path("../x")
+        with pytest.raises(FileNotFoundError, match="FONT_PATH"):
+            await context.aget_system_font_path("no such font")
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("wrong", ["0" * 32, "nothing", "", "'; --", "\0", "é" * 40, "../../etc"])
 def test_wrong_ids_are_a_value_error_that_names_them(memory: Buckets, context: ProcessingContext, wrong: str) -> None:
     for call in (context.find_asset, context.get_asset_url, context.asset_to_bytes):

@@ -135,7 +135,14 @@ def test_workspace_of_another_owner_is_told_with_the_remedy(place: Place, owner:
     assert Job.objects.get().state == "failed"
 
 
-def test_engine_that_dies_fails_the_job_and_not_the_service(place: Place, owner: User, docker: DockerExecution) -> None:
+def test_container_has_a_network_when_it_asks(place: Place, owner: User, docker: DockerExecution) -> None:
+    for network in (True, False):
+        report = run_job(task("try_to_break_out", network=network), user=owner, execution=docker).check()
+        assert isinstance(report.result, dict)
+        assert (report.result["interfaces"] != ["lo"]) is network
+
+
+def test_program_that_is_not_in_the_image_is_told(place: Place, owner: User, docker: DockerExecution) -> None:
     command = ("/no/such/program",)
     report = run_job(Task(command=command), user=owner, execution=docker)
     assert report.job.state == "failed"
