@@ -19,14 +19,18 @@ import psycopg
 
 from tests.servers import new_postgres, started
 
-WITHOUT_CATALOG: Final = ("storages", "node_cache", "sqlite", "project", "deploy", "doctor", "test_readme.py")
+COMMANDS: Final = ("copy_catalog", "prepare", "rebuild_renditions", "settings")  # in processes with clean variables
+LEFT_OUT: Final = (
+    *("storages", "node_cache", "sqlite", "project", "bench", "deploy", "doctor", "test_readme.py"),
+    *(f"commands/test_{name}.py" for name in COMMANDS),
+)
 REPEATED: Final = "not s3 and not docker"
 _CLUSTER: Final = "TEST_CLUSTER"  # the URL of the cluster of this run, without a database
 
 
 def main() -> int:
     """Run pytest; gives its exit status."""
-    left_out = [f"--ignore=tests/{name}" for name in WITHOUT_CATALOG]
+    left_out = [f"--ignore=tests/{name}" for name in LEFT_OUT]
     command = [sys.executable, "-m", "pytest", *left_out, "-k", REPEATED, *sys.argv[1:]]
     with started("postgres", new_postgres) as cluster, tempfile.TemporaryDirectory() as folder:
         url = cluster.new_database()

@@ -17,7 +17,10 @@ from tests.manage import Manage
 from tests.server.service import Service, serving
 from tests.servers import PostgresServer, SeaweedServer, new_seaweed, started
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc"),
+    pytest.mark.timeout(300),  # each starts services twice and six commands
+]
 
 Variables = dict[str, str]
 KEPT = {f"kept/{number}.bin": bytes([number]) * (1000 * number) for number in range(5)}
