@@ -129,7 +129,7 @@ def search_page(request: HttpRequest, query: Query[SearchQuery]) -> HttpResponse
         found = search_assets(
             caller_id(request),
             query.query,
-            content_type=query.content_type or "",
+            filters=Filters(content_type=query.content_type or ""),
             cursor=query.cursor,
             size=query.page_size,
         )
