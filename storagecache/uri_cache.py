@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ SCHEMES: Final = ("memory://", "http://", "https://")
 
 _ENTRY_BYTES: Final = 400  # of an entry's own objects
 _MAX_COUNTED: Final = 10_000  # objects looked at when the size of a structure is estimated
+_SAMPLE: Final = 500  # of a container's items
+_LONGEST_SLEEP: Final = 3600.0  # seconds; a lock cannot be waited for without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class MemoryURICache:
         with self._changed:
             self._expire()
             self._drop(uri)
-            if life <= 0 or cost > self.max_bytes:
+            if not life > 0 or cost > self.max_bytes:
                 return False
             self._put(uri, _Entry(value, cost, self._clock() + life))
             self._changed.notify()
@@ -144,7 +146,8 @@ class MemoryURICache:
             while self._entries:
                 self._expire()
                 if self._expiries:
-                    self._changed.wait(max(0.01, self._expiries[0][0] - self._clock()))
+                    due = self._expiries[0][0] - self._clock()
+                    self._changed.wait(min(max(0.01, due), _LONGEST_SLEEP))
             self._sweeper = None
 
     def after_fork(self) -> None:
@@ -154,23 +157,29 @@ class MemoryURICache:
 
 
 def size_of(value: Any) -> int:
-    """Estimate the bytes that a value holds: exact for bytes, texts, arrays, images and tables."""
-    return sum(_own_size(part) for part in _parts_of(value))
+    """Estimate the bytes that a value holds: exact for bytes, texts, arrays, images and tables.
 
-
-def _parts_of(value: Any) -> list[Any]:
-    """List a value and what its containers hold, up to a bound."""
-    found: list[Any] = []
+    Of a container of many objects some are looked at, and the others taken to be like them.
+    """
+    total = counted = 0
     seen: set[int] = set()
-    waiting = [value]
-    while waiting and len(found) < _MAX_COUNTED:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        found.append(part)
-        waiting.extend(_items_of(part))
-    return found
+    waiting = [(value, 1)]
+    while waiting and counted < _MAX_COUNTED:
+        part, weight = waiting.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            counted += 1
+            total += weight * _own_size(part)
+            waiting.extend(_weighed(_items_of(part), weight))
+    return total + len(waiting) * total // counted
+
+
+def _weighed(items: list[Any], weight: int) -> Iterator[tuple[Any, int]]:
+    """Yield items, or evenly spaced ones that stand for the others unless the same objects come again and again."""
+    chosen = items[:: len(items) // _SAMPLE + 1]
+    if len(chosen) < len(items) and len(set(map(id, chosen))) == len(chosen):
+        weight = weight * len(items) // len(chosen)
+    return ((item, weight) for item in chosen)
 
 
 def _items_of(part: Any) -> list[Any]:
@@ -183,10 +192,9 @@ def _items_of(part: Any) -> list[Any]:
 
 def _own_size(part: Any) -> int:
     own = sys.getsizeof(part, 64)
-    for attribute in ("nbytes", "memory_usage"):
-        size = getattr(part, attribute, None)
-        if isinstance(size, int):
-            return max(own, size)
+    size = getattr(part, "nbytes", None)
+    if isinstance(size, int):
+        return max(own, size)
     pixels = getattr(part, "size", None)
     if hasattr(part, "getbands") and isinstance(pixels, tuple) and len(pixels) == 2:
         return own + int(pixels[0]) * int(pixels[1]) * len(part.getbands())

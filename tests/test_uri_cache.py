@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -136,6 +139,27 @@ def test_cache_is_safe_for_threads() -> None:
 )
 def test_size_of_counts_what_is_held(value: object, least: int) -> None:
     assert least <= size_of(value) < least * 3 + 2000
+
+
+@pytest.mark.parametrize("make", [lambda n: f"{n:05}" * 100, lambda n: {"name": f"item {n}", "score": n * 10.5}])
+def test_size_of_many_objects_is_near(make: Callable[[int], object]) -> None:
+    few, many = [make(n) for n in range(100)], [make(n) for n in range(40_000)]
+    assert 0.5 < size_of(many) / (size_of(few) * 400) < 2
+
+
+def test_size_of_one_object_named_often_is_its_own() -> None:
+    assert size_of([b"x" * 100_000] * 50_000) < 1_000_000
+
+
+def test_life_without_end_leaves_the_sweeper_alive() -> None:
+    cache = MemoryURICache()
+    cache.set("memory://for-ever", 1, ttl=math.inf)
+    cache.set("memory://ages", 1, ttl=1e12)
+    time.sleep(0.05)  # the sweeper looks, and sleeps for as long as a lock can be waited for
+    assert cache._sweeper is not None
+    assert cache._sweeper.is_alive()
+    assert cache.set("memory://never", 1, ttl=math.nan) is False
+    cache.clear()
 
 
 def test_environment_gives_one_cache_to_all_threads() -> None:

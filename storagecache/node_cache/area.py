@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
 from typing import Final
@@ -28,6 +29,7 @@ TOMBSTONE_LIFE: Final = timedelta(days=31)  # longer than any value that it coul
 STATS_LIFE: Final = timedelta(days=7)
 
 _RACY_NANOSECONDS: Final = 100_000_000
+_BLOCK_BYTES: Final = 4096  # of filesystems: a file takes whole ones
 
 Piece = bytes | memoryview
 
@@ -71,6 +73,10 @@ class CacheArea:
         if time.time_ns() - status.st_ctime_ns < _RACY_NANOSECONDS:
             return None
         return status.st_ino, status.st_ctime_ns, status.st_size, status.st_dev
+
+    def local_path(self, name: str) -> str | None:
+        """Give where a file lies on disk; None where the storage is no folder."""
+        return self.storage.path(self._prefix + name) if self._is_local else None
 
     def replace(self, name: str, pieces: Iterable[Piece]) -> None:
         """Put a file, whole for every reader; one of that name is replaced.
@@ -167,9 +173,36 @@ def trim(storage: Storage, max_bytes: int) -> tuple[int, int]:
     Raises:
         StorageError, OSError
     """
-    area = CacheArea(storage)
-    excess = sum(info.size for info in area.listing()) - max_bytes
-    return _delete_batches(area, _first_bytes(area, excess), None)
+    trimmed = make_room(CacheArea(storage), max_bytes)
+    return trimmed.files, trimmed.size
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """How many files were deleted, of how many bytes, and how many bytes of disk the rest takes."""
+
+    files: int
+    size: int
+    left: int
+
+
+def make_room(area: CacheArea, max_bytes: int) -> Trimmed:
+    """Do as `trim` does, and tell what is left.
+
+    Raises:
+        StorageError, OSError
+    """
+    used = sum(on_disk(info.size) for info in area.listing())
+    if used <= max_bytes:
+        return Trimmed(0, 0, used)
+    doomed = list(_first_bytes(area, used - max_bytes))
+    files, size = _delete_batches(area, doomed, None)
+    return Trimmed(files, size, used - sum(on_disk(info.size) for info in doomed))
+
+
+def on_disk(size: int) -> int:
+    """Give the bytes of disk that a file of `size` bytes takes."""
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _first_bytes(area: CacheArea, excess: int) -> Iterable[ObjectInfo]:
@@ -178,7 +211,7 @@ def _first_bytes(area: CacheArea, excess: int) -> Iterable[ObjectInfo]:
         if excess <= 0:
             return
         if area.short(info)[0].isdigit() or area.short(info).startswith("v/"):
-            excess -= info.size
+            excess -= on_disk(info.size)
             yield info
 
 

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from storagecache.environment import Environment
-from storagecache.node_cache import coroutines, statistics
+from storagecache.node_cache import coroutines, journal, statistics
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.backends import NodeMemcachedCache, NodeMemoryCache
-from storagecache.node_cache.core import Core
+from storagecache.node_cache.core import Core, lasts
 from storagecache.node_cache.errors import ClearFailedError, NotCacheableError
 from storagecache.node_cache.flights import POLL_SECONDS, Flight
 from storagecache.node_cache.frames import Frame, mac_key, namespace_of
 from storagecache.node_cache.generations import AnyKey, Lease, flight_name
+from storagecache.node_cache.journal import Entry, Hours
 from storagecache.node_cache.keys import CacheableNode, NodeCacheKey, node_cache_key
 from storagecache.node_cache.memory import ByteLRU
 from storagecache.node_cache.miss import MISS
@@ -71,9 +72,11 @@ class NodeCache:
         try:
             return node_cache_key(node, user, workflow)
         except NotCacheableError as error:
-            self._core.counters.add("uncacheable")
             logger.debug("node not cacheable type=%s reason=%s", type(node).__qualname__, error)
-            return None
+        except Exception:  # of the node's own methods, or of a catalog that does not answer
+            logger.warning("node not cacheable type=%s", type(node).__qualname__, exc_info=True)
+        self._core.counters.add("uncacheable")
+        return None
 
     def get(self, key: AnyKey | None, default: Any = None, *, writable: bool = False) -> Any:
         """Give a key's value, or `default` (pass MISS to tell a cached None from a miss); never raises.
@@ -91,17 +94,20 @@ class NodeCache:
     def set(self, key: AnyKey | None, value: Any, ttl: float | None = DEFAULT_TTL, *, compute: float = 0.0) -> bool:
         """Store a snapshot of a value for `ttl` seconds (None: no end); tells whether other processes can see it.
 
-        A set that follows a miss of the same thread uses the generations of that miss, so that what was computed from
-        before a clear is not live after it. `compute` is how many seconds the value took. Never raises.
+        A set that follows a miss of the same thread (or task) uses the generations of that miss, so that what was
+        computed from before a clear is not live after it. `compute` is how many seconds the value took. Never raises.
         """
         if key is None:
             return False
+        return self._put(key, value, ttl, compute, self._core.open_misses.take(key))
+
+    def _put(self, key: AnyKey, value: Any, ttl: float | None, compute: float, lease: Lease | None) -> bool:
         self._core.upkeep.note(key)
-        lease = self._core.open_misses.take(key) or self._core.current_lease(key)
+        lease = lease or self._core.current_lease(key)
         frame = self._core.framed(value, ttl, compute)
-        if frame is None or lease is None or (ttl is not None and ttl <= 0):
+        if frame is None or lease is None or not lasts(ttl):
             return False
-        return self._core.shelve(lease, frame)
+        return self._core.shelve(key, lease, frame)
 
     def get_or_compute(
         self, key: AnyKey | None, compute: Callable[[], T], ttl: float | None = DEFAULT_TTL, *, writable: bool = False
@@ -179,6 +185,22 @@ class NodeCache:
         area = self._core.shelves.area
         return (1, self.stats()) if area is None else statistics.collected(area)
 
+    def history(self) -> tuple[Hours, list[Entry]]:
+        """Give hits and misses by the hour, and the largest values that are still hits, of all processes.
+
+        Costs a look at each of those values.
+
+        Raises:
+            StorageError, OSError: the files cannot be read.
+        """
+        self.flush()
+        area = self._core.shelves.area
+        trees = [self._core.upkeep.journal.tree()] if area is None else statistics.journals(area)
+        hours, entries = journal.summed(trees)
+        now = self._core.clock()
+        alive = [entry for entry in entries if not 0 < entry.ends <= now]
+        return hours, [entry for entry in alive if self._core.holds(entry.key)]
+
     def explain(self, node_type: str, *, user: str | None = None, workflow: str | None = None) -> Explanation:
         """Tell where the last two keys of a node type first differ.
 
@@ -203,13 +225,22 @@ class NodeCache:
 
     async def aget(self, key: AnyKey | None, default: Any = None, *, writable: bool = False) -> Any:
         """As `get`."""
-        return await coroutines.in_thread(self.get, key, default, writable=writable)
+        if key is None:
+            return default
+        value, lease = await coroutines.in_thread(self._core.find, key, writable=writable)
+        if value is MISS:
+            self._core.open_misses.add(key, lease)
+            return default
+        return value
 
     async def aset(
         self, key: AnyKey | None, value: Any, ttl: float | None = DEFAULT_TTL, *, compute: float = 0.0
     ) -> bool:
         """As `set`."""
-        return await coroutines.in_thread(self.set, key, value, ttl, compute=compute)
+        if key is None:
+            return False
+        lease = self._core.open_misses.take(key)
+        return await coroutines.in_thread(self._put, key, value, ttl, compute, lease)
 
     async def aget_or_compute(
         self,
@@ -224,11 +255,13 @@ class NodeCache:
 
     async def adelete(self, key: AnyKey | None) -> bool:
         """As `delete`."""
+        self._core.open_misses.clear()
         return await coroutines.in_thread(self.delete, key)
 
     async def aclear(self, user: str | None = None, workflow: str | None = None, node_type: str | None = None) -> None:
         """As `clear`."""
         await coroutines.in_thread(self.clear, user, workflow, node_type)
+        self._core.open_misses.clear()
 
     async def astats(self) -> Stats:
         """As `stats`."""
@@ -279,7 +312,7 @@ class NodeCache:
         started = time.perf_counter()
         result = compute()
         self._core.computed()
-        return result, self._core.store(lease, result, ttl, time.perf_counter() - started)
+        return result, self._core.store(key, lease, result, ttl, time.perf_counter() - started)
 
 
 def _flush_at_exit(cache: NodeCache) -> None:

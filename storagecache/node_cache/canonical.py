@@ -38,7 +38,7 @@ def canonical_bytes(parts: Any) -> bytes:
     """
     try:
         packed = packb(parts, _extension, PACK_OPTIONS)
-    except (TypeError, ValueError, RecursionError):  # ormsgpack's refusals are TypeErrors: perhaps a lone surrogate
+    except (TypeError, ValueError, RecursionError, MemoryError):  # ormsgpack's are TypeErrors: perhaps a lone surrogate
         return _pack_with_care(parts)
     # A NaN's second byte is 7F or FF; one search for `asset` finds both the key `asset_id` and `asset://`. What
     # only looks like one is encoded the same, slower.
@@ -50,7 +50,7 @@ def canonical_bytes(parts: Any) -> bytes:
 def _pack_with_care(parts: Any) -> bytes:
     try:
         return _pack(_careful(parts))
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError, MemoryError) as error:
         raise _refused(error) from error
 
 
@@ -82,12 +82,7 @@ def _extension(value: Any) -> ormsgpack.Ext:
 def _enum(value: Any) -> ormsgpack.Ext | None:
     if not isinstance(value, enum.Enum):
         return None
-    return ormsgpack.Ext(plain.ENUM, _pack([type(value).__qualname__, value.name, _plain_value(value)]))
-
-
-def _plain_value(value: enum.Enum) -> Any:
-    """Give a member's value as the plain type it stands for (of `class Mode(str, Enum)` the text)."""
-    return value.value if type(value.value) in _ATOMS else None
+    return ormsgpack.Ext(plain.ENUM, _pack_careful([type(value).__qualname__, value.name, value.value]))
 
 
 def _array(value: Any) -> ormsgpack.Ext | None:
@@ -102,6 +97,8 @@ def _rich(value: Any) -> ormsgpack.Ext | None:
     parts = rich_types.take_apart(value)
     if parts is None:
         return None
+    if parts.name == "scalar" and value != value:  # one NaN, as of floats
+        return ormsgpack.Ext(plain.RICH_DIGEST, _pack([parts.name, parts.description, _NAN]))
     digests = [content_digest(buffer) for buffer in parts.buffers]
     return ormsgpack.Ext(plain.RICH_DIGEST, _pack([parts.name, parts.description, *digests]))
 
@@ -125,6 +122,8 @@ def _careful(value: Any) -> Any:
         return value if len(value) < LONG else ormsgpack.Ext(plain.BYTES_DIGEST, content_digest(value))
     if kind is float:
         return _NAN if value != value else value
+    if kind is complex:
+        return plain.pack_plain(complex(_careful(value.real), _careful(value.imag)), _pack)
     if kind in _ATOMS or kind is ormsgpack.Ext:
         return value
     return plain.pack_plain(value, _pack_careful) or value

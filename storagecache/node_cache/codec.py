@@ -75,7 +75,7 @@ def encode_value(value: Any) -> Encoded:
         tree = encoder.encode(value)
     except NotCacheableError:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError, MemoryError) as error:
         raise NotCacheableError(f"Cannot be encoded: {error}.") from error
     return Encoded(tree, tuple(encoder.buffers), tuple(sorted(encoder.assets)))
 
@@ -111,7 +111,12 @@ class _Encoder:
     def encode(self, value: Any) -> bytes:
         try:
             packed = self._pack_directly(value)
-        except (TypeError, ValueError, RecursionError):  # keys that are no texts, lone surrogates, not cacheable ..
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+            MemoryError,
+        ):  # keys that are no texts, lone surrogates, not cacheable ..
             return self.pack(value)
         return self.pack(value) if b"asset" in packed or _needs_walk(value, packed) else packed
 

@@ -5,13 +5,16 @@ None of them raises for a reason of the cache's own. Waiting and computing are d
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from storagecache.node_cache.area import CacheArea
+from storagecache.node_cache.disk_budget import DiskBudget
 from storagecache.node_cache.errors import FrameError, NotCacheableError
 from storagecache.node_cache.flights import Flights, KeyLocks, NoLocks, TierLocks
 from storagecache.node_cache.forks import watch_forks
@@ -25,31 +28,48 @@ from storagecache.node_cache.statistics import Counters, Stats
 from storagecache.node_cache.tiers import SmallTier, TierTroubleError
 from storagecache.node_cache.upkeep import Upkeep
 
-_MAX_OPEN_MISSES: Final = 256  # per thread
+_MAX_OPEN_MISSES: Final = 256  # per thread or task
 
 logger: Final = logging.getLogger(__name__)
 
 
+def lasts(ttl: float | None) -> bool:
+    """Tell whether anything is to be kept for so long; neither 0 s nor NaN s."""
+    return ttl is None or ttl > 0
+
+
 class OpenMisses(threading.local):
-    """Per thread: the leases of misses whose set is still to come."""
+    """Per thread, and per task of an event loop: the leases of misses whose set is still to come."""
 
     def __init__(self) -> None:
-        self._leases: OrderedDict[str, Lease] = OrderedDict()
+        self._own: OrderedDict[str, Lease] = OrderedDict()
+        self._of_tasks: WeakKeyDictionary[asyncio.Task[Any], OrderedDict[str, Lease]] = WeakKeyDictionary()
 
     def add(self, key: AnyKey, lease: Lease | None) -> None:
-        """Remember a miss."""
-        if lease is not None:
-            self._leases[lease.key_id] = lease
-            if len(self._leases) > _MAX_OPEN_MISSES:
-                self._leases.popitem(last=False)
+        """Remember a miss; one without a lease (the cache is in trouble) forgets the key's earlier one."""
+        leases = self._leases()
+        if lease is None:
+            leases.pop(key_id(key), None)
+            return
+        leases[lease.key_id] = lease
+        if len(leases) > _MAX_OPEN_MISSES:
+            leases.popitem(last=False)
 
     def take(self, key: AnyKey) -> Lease | None:
         """Give the lease of a key's miss, once."""
-        return self._leases.pop(key_id(key), None) if self._leases else None
+        leases = self._leases()
+        return leases.pop(key_id(key), None) if leases else None
 
     def clear(self) -> None:
-        """Forget all: this thread has just cleared, and means its next sets to be live."""
-        self._leases.clear()
+        """Forget all: the asker has just cleared, and means its next sets to be live."""
+        self._leases().clear()
+
+    def _leases(self) -> OrderedDict[str, Lease]:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop runs in this thread
+            return self._own
+        return self._own if task is None else self._of_tasks.setdefault(task, OrderedDict())
 
 
 class Core:
@@ -68,10 +88,9 @@ class Core:
         self.clock = clock
         self.counters = Counters()
         self.generations = Generations(tier)
-        self.shelves = Shelves(
-            l1=l1, tier=tier, area=area, secret=secret, counters=self.counters, on_written=self._written
-        )
-        self.upkeep = Upkeep(shelves=self.shelves, stats=self.stats, max_disk_bytes=max_disk_bytes, clock=clock)
+        budget = None if area is None else DiskBudget(area, max_disk_bytes)
+        self.shelves = Shelves(l1=l1, tier=tier, area=area, secret=secret, counters=self.counters, budget=budget)
+        self.upkeep = Upkeep(shelves=self.shelves, stats=self.stats, clock=clock)
         self._tier = tier
         self._start()
         watch_forks(self)
@@ -90,6 +109,14 @@ class Core:
         else:
             self.counters.miss(tier, asked=int(counted))
         return value, lease
+
+    def holds(self, key: AnyKey) -> bool:
+        """Tell whether the shared tier has a key's value, which is not opened; False when the cache is in trouble."""
+        try:
+            return self.generations.read(key, self.generations.remembered(key))[1] is not None
+        except TierTroubleError as error:
+            self.trouble(error)
+            return False
 
     def opened(self, frame: Frame, *, writable: bool) -> Any:
         """Decode a frame; MISS when an asset that it names is gone or a library that it needs is absent."""
@@ -132,18 +159,19 @@ class Core:
             self.counters.add("followed", seconds_saved=frame.compute)
         return value
 
-    def store(self, lease: Lease | None, value: Any, ttl: float | None, seconds: float) -> Frame | None:
+    def store(self, key: AnyKey, lease: Lease | None, value: Any, ttl: float | None, seconds: float) -> Frame | None:
         """Snapshot and shelve a value; gives the frame (also of what could not be shelved), or None."""
         frame = self.framed(value, ttl, seconds)
-        if frame is not None and lease is not None and (ttl is None or ttl > 0):
-            self.shelve(lease, frame)
+        if frame is not None and lease is not None and lasts(ttl):
+            self.shelve(key, lease, frame)
         return frame
 
-    def shelve(self, lease: Lease, frame: Frame) -> bool:
+    def shelve(self, key: AnyKey, lease: Lease, frame: Frame) -> bool:
         """Put a frame on the shelves; tells whether other processes can see it."""
         stored = self.shelves.put(lease, frame, self.generations)
         if stored:
             self.counters.add("sets")
+            self.upkeep.journal.stored(key, frame)
         self.upkeep.wake()
         return stored
 
@@ -172,7 +200,7 @@ class Core:
                 frame = self.shelves.in_memory(lease)
             if frame is not None and not frame.is_expired(self.clock()):
                 return lease, frame, "l1"
-        lease, data = self.generations.read(key)
+        lease, data = self.generations.read(key, lease)
         return lease, *self.shelves.open(lease, data, self.clock())
 
     def _names_live_assets(self, frame: Frame) -> bool:
@@ -181,9 +209,6 @@ class Core:
         except Exception:
             logger.warning("node cache could not ask for assets", exc_info=True)
             return False
-
-    def _written(self, size: int) -> None:
-        self.upkeep.written(size)
 
     def _start(self) -> None:
         self.flights = Flights()

@@ -71,17 +71,18 @@ class Generations:
         """
         return self._tier.holds(EPOCH_KEY, lease.epoch.encode())
 
-    def read(self, key: AnyKey) -> tuple[Lease, bytes | memoryview | None]:
+    def read(self, key: AnyKey, lease: Lease | None) -> tuple[Lease, bytes | memoryview | None]:
         """Give a key's lease and entry as they are now: in one trip where the scopes are remembered.
+
+        `lease` is what `remembered` gave.
 
         Under a remembered lease the epoch alone tells: a new tombstone, too, is announced by a new epoch.
 
         Raises:
             TierTroubleError
         """
-        lease = self.remembered(key)
         if lease is not None:
-            found = self._tier.fetch([EPOCH_KEY, lease.wire])
+            found = self._tier.fetch((EPOCH_KEY, lease.wire))
             if found.get(EPOCH_KEY) == lease.epoch.encode():
                 return lease, found.get(lease.wire)
             lease = self.load(key)

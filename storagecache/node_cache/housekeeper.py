@@ -1,4 +1,4 @@
-"""One daemon thread per cache for what may come a second later: heartbeats, records, statistics, trimming."""
+"""One daemon thread per cache for what may come a second later: heartbeats, records, statistics."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ class Housekeeper:
                 self._closing = False
                 self._thread = threading.Thread(target=self._run, name="node-cache-housekeeper", daemon=True)
                 self._thread.start()
-
-    def hurry(self) -> None:
-        """Let the next tick come at once."""
-        self.wake()
-        self._due.set()
 
     def close(self) -> None:
         """End the thread after the tick under way; the next work would start it again."""

@@ -7,7 +7,6 @@ what it had, and nothing was written elsewhere in between that it could contradi
 
 from __future__ import annotations
 
-import functools
 import re
 import socket
 import struct
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import (
@@ -43,6 +42,7 @@ _TIMEVAL: Final = struct.Struct("ll")
 _STALE: Final = (ConnectionResetError, BrokenPipeError, MemcacheUnexpectedCloseError)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class MemcachedTroubleError(Exception):
@@ -88,11 +88,12 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
         if self.sock is None:
             self._connect()
         try:
-            self.sock.sendall(b"get %b\r\n" % b" ".join(wires))
-            came = self.sock.recv(self.first_bytes)
+            sock = self.sock
+            sock.sendall(b"get %b\r\n" % b" ".join(wires))
+            came = sock.recv(self.first_bytes)
             values = _whole_answer(came, wires)
             if values is None:
-                reply = _Reply(self.sock, wires, came)
+                reply = _Reply(sock, wires, came)
                 values = reply.read()
                 self.first_bytes = reply.before_long or _CHUNK_BYTES
         except BaseException:
@@ -220,8 +221,8 @@ class Node:
         self.breaker = Breaker(time.monotonic)
         self._idle: list[FrameClient] = []
 
-    def call(self, operation: Callable[[FrameClient], T]) -> T:
-        """Run one operation on a connection.
+    def call(self, operation: Callable[Concatenate[FrameClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one operation, with its arguments, on a connection.
 
         Raises:
             MemcachedTroubleError, ValueRefusedError
@@ -229,7 +230,7 @@ class Node:
         if not self.breaker.allows():
             raise MemcachedTroubleError(f"{self.name} is being skipped")
         try:
-            result = self._with_retry(operation)
+            result = self._with_retry(operation, *args, **kwargs)
         except MemcacheServerError as error:
             self.breaker.succeeded()
             raise ValueRefusedError(str(error)) from error
@@ -251,20 +252,20 @@ class Node:
         for client in idle:
             client.close()
 
-    def _with_retry(self, operation: Callable[[FrameClient], T]) -> T:
+    def _with_retry(self, operation: Callable[Concatenate[FrameClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             client = self._idle.pop()  # atomic: no lock is needed
         except IndexError:
             client = self._new()
         kept = client.sock is not None
         try:
-            result = operation(client)
+            result = operation(client, *args, **kwargs)
         except _STALE:
             if not kept:  # a new connection that is cut is no accident
                 raise
             self.close()
             client = self._new()
-            result = operation(client)
+            result = operation(client, *args, **kwargs)
         if len(self._idle) < _MAX_IDLE:
             self._idle.append(client)
         else:
@@ -300,21 +301,20 @@ class Memcached:
         name = (token[0] if token else key).encode("utf-8", "surrogatepass")
         return max(self.nodes, key=lambda node: blake2b(name, digest_size=8, key=node.name.encode()[-64:]).digest())
 
-    def fetch(self, keys: list[str], prefix: str = "") -> dict[str, bytes | memoryview]:
+    def fetch(self, keys: Iterable[str], prefix: str = "") -> dict[str, bytes | memoryview]:
         """Get some keys, each with a prefix on the wire, in one trip per node that holds any.
 
         Raises:
             MemcachedTroubleError: a node failed.
         """
         if len(self.nodes) == 1:
-            wires = {(prefix + key).encode(): key for key in keys}
-            return self.nodes[0].call(lambda client: client.fetch(wires))
+            return self.nodes[0].call(FrameClient.fetch, {(prefix + key).encode(): key for key in keys})
         groups: dict[Node, dict[bytes, str]] = {}
         for key in keys:
             groups.setdefault(self.node_of(prefix + key), {})[(prefix + key).encode()] = key
         found: dict[str, bytes | memoryview] = {}
         for node, wires in groups.items():
-            found |= node.call(functools.partial(_fetched, wires))
+            found |= node.call(FrameClient.fetch, wires)
         return found
 
     def store(self, verb: str, key: str, value: bytes, ttl: float | None) -> bool:
@@ -353,10 +353,6 @@ def wire_ttl(ttl: float | None) -> int:
     if ttl is None or ttl > MAX_RELATIVE_TTL:
         return 0
     return max(1, int(-(-ttl // 1)))
-
-
-def _fetched(wires: dict[bytes, str], client: FrameClient) -> dict[str, bytes | memoryview]:
-    return client.fetch(wires)
 
 
 def _address(server: tuple[str, int] | str) -> tuple[str, int] | str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+import threading
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -35,18 +36,41 @@ PACK_OPTIONS: Final = (
     | ormsgpack.OPT_PASSTHROUGH_ENUM
     | ormsgpack.OPT_PASSTHROUGH_BIG_INT
 )
+MAX_NESTING: Final = 100  # of extensions within extensions; each level takes some of a thread's C stack
+
 _COMPLEX: Final = struct.Struct(">dd")
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+
+class _Nesting(threading.local):
+    """How deep a thread is in extensions; lists and dicts between them are the encoder's own to count."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            self.depth -= 1
+            raise NotCacheableError("Tuples, sets or the like are nested too deeply.")
+
+    def __exit__(self, *_error: object) -> None:
+        self.depth -= 1
+
+
+_nesting: Final = _Nesting()
 
 
 def pack_plain(value: Any, pack: Packer) -> ormsgpack.Ext | None:
     """Encode a value of one of these types, its items by `pack`; None for any other type.
 
     Raises:
-        NotCacheableError: a time zone that is neither a fixed offset nor of the IANA database.
+        NotCacheableError: a time zone that is neither a fixed offset nor of the IANA database, or too deep nesting.
     """
     encoder = _ENCODERS.get(type(value))
-    return None if encoder is None else ormsgpack.Ext(encoder[0], encoder[1](value, pack))
+    if encoder is None:
+        return None
+    with _nesting:
+        return ormsgpack.Ext(encoder[0], encoder[1](value, pack))
 
 
 def unpack_plain(tag: int, payload: bytes, unpack: Unpacker) -> Any:
@@ -60,7 +84,8 @@ def unpack_plain(tag: int, payload: bytes, unpack: Unpacker) -> Any:
 
 def pack_map(value: dict[Any, Any], pack: Packer) -> ormsgpack.Ext:
     """Encode a dict whose keys are not all text, in its own order."""
-    return ormsgpack.Ext(MAP, pack([part for item in value.items() for part in item]))
+    with _nesting:
+        return ormsgpack.Ext(MAP, pack([part for item in value.items() for part in item]))
 
 
 def pack_surrogates(value: str) -> ormsgpack.Ext:
@@ -69,7 +94,19 @@ def pack_surrogates(value: str) -> ormsgpack.Ext:
 
 
 def _pack_set(value: Any, pack: Packer) -> bytes:
-    return pack(sorted(value, key=pack))  # equal sets, equal bytes
+    """Pack each item once, then put them in order: equal sets, equal bytes.
+
+    To pack an item as its sort key and once more would double the work with each set within a set.
+    """
+    items = sorted(map(pack, value))
+    return _array_head(len(items)) + b"".join(items)
+
+
+def _array_head(count: int) -> bytes:
+    """Begin a MessagePack array whose items are packed already."""
+    if count < 16:
+        return bytes([0x90 | count])
+    return struct.pack(">BH", 0xDC, count) if count < 65_536 else struct.pack(">BI", 0xDD, count)
 
 
 def _pack_int(value: int, _pack: Packer) -> bytes:

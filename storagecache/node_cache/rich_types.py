@@ -20,14 +20,14 @@ _DTYPE: Final = re.compile(
     r"\A(?:\|b1|[|<>=][iu][1248]|[<>=]f[248]|[<>=]c(?:8|16)|[|<>=][SU][0-9]{1,9}"
     r"|[<>=][mM]8(?:\[[0-9]{0,9}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)\Z"
 )
-_MAX_DIMENSIONS: Final = 32
+_MAX_DIMENSIONS: Final = 64  # numpy's; before its version 2 they were 32
 _PIXEL_BYTES: Final = {
     **dict.fromkeys(("L", "P"), 1),
     **dict.fromkeys(("LA", "PA", "La", "I;16", "I;16L", "I;16B"), 2),
     **dict.fromkeys(("RGB", "YCbCr", "LAB", "HSV"), 3),
     **dict.fromkeys(("RGBA", "RGBa", "RGBX", "CMYK", "I", "F"), 4),
 }
-_MAPPED_MODES: Final = frozenset({"L", "P", "RGBX", "RGBA", "CMYK"})  # PIL shows these in place, without a copy
+_MAPPED_MODES: Final = frozenset({"L", "P", "RGBX", "RGBA", "CMYK"})  # laid out in PIL's memory as in the buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def digest_view(value: Any) -> tuple[list[Any], memoryview | bytes] | None:
 
 
 def put_together(name: str, description: list[Any], buffers: list[memoryview], *, writable: bool) -> Any:
-    """Make the value again. Arrays and most images show the read-only buffer itself unless `writable`.
+    """Make the value again. Arrays and tables show the read-only buffer itself unless `writable`.
 
     Raises:
         FrameError: the description and the buffers' sizes disagree, or the type is unknown.
@@ -141,14 +141,31 @@ def _take_image(value: Any) -> Parts | None:
     image = importlib.import_module("PIL.Image")
     if not isinstance(value, image.Image):
         return None
-    mode: str = value.mode
+    data, mode = _loaded(value), value.mode
     if mode != "1" and mode not in _PIXEL_BYTES:
         raise NotCacheableError(f"An image of mode {mode!r} cannot be encoded.")
-    data = value.tobytes()
     if len(data) != _image_bytes(mode, *value.size):
         raise NotCacheableError(f"An image of mode {mode!r} has no plain layout.")
     palette = [value.palette.mode, bytes(value.palette.getdata()[1])] if mode in {"P", "PA"} else None
     return Parts("image", [mode, list(value.size), palette, _plain_info(value.info)], (data,))
+
+
+def _loaded(image: Any) -> bytes:
+    """Give an image's pixels, which may have to be read from its file only now."""
+    if _frames(image) > 1:
+        raise NotCacheableError("An image of several frames cannot be encoded: only one of them would come back.")
+    try:
+        data: bytes = image.tobytes()
+    except Exception as error:  # of a cut or closed file: OSError, SyntaxError, struct.error, whatever a plugin raises
+        raise NotCacheableError(f"An image cannot be read: {type(error).__name__}.") from error
+    return data
+
+
+def _frames(image: Any) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except (OSError, EOFError, ValueError, TypeError, SyntaxError, AttributeError):  # closed, cut: none can be reached
+        return 1
 
 
 def _image_bytes(mode: str, width: int, height: int) -> int:
@@ -162,13 +179,15 @@ def _plain_info(info: dict[Any, Any]) -> dict[str, Any]:
     plain = (str, int, float, bool, bytes, type(None))
     kept: dict[str, Any] = {}
     for key, value in info.items():
-        items = value if type(value) is tuple else (value,)
+        own = str(value) if isinstance(value, str) else value  # PNG's international texts are a subclass
+        items = own if type(own) is tuple else (own,)
         if type(key) is str and all(type(item) in plain for item in items):
-            kept[key] = value
+            kept[key] = own
     return kept
 
 
-def _make_image(description: list[Any], buffers: list[memoryview], writable: bool) -> Any:
+def _make_image(description: list[Any], buffers: list[memoryview], _writable: bool) -> Any:
+    """Make an image of its own memory: PIL lets one be written to where it only shows a buffer (`frombytes`)."""
     module = importlib.import_module("PIL.Image")
     mode, (width, height), palette, info = description
     (buffer,) = buffers
@@ -180,15 +199,15 @@ def _make_image(description: list[Any], buffers: list[memoryview], writable: boo
     if palette is not None:
         image.putpalette(palette[1], palette[0])
     image.info.update(info)
-    return image.copy() if writable else image
+    return image
 
 
 def _pixels(module: Any, mode: str, size: tuple[int, int], buffer: memoryview) -> Any:
     if not len(buffer):
         return module.new(mode, size)
     if mode in _MAPPED_MODES:
-        return module.frombuffer(mode, size, buffer, "raw", mode, 0, 1)  # copies itself before a change
-    return module.frombytes(mode, size, bytes(buffer))
+        return module.frombuffer(mode, size, buffer, "raw", mode, 0, 1).copy()
+    return module.frombytes(mode, size, buffer)
 
 
 # --- pyarrow and pandas ------------------------------------------------------------------------
@@ -229,10 +248,20 @@ def _make_batch(_description: list[Any], buffers: list[memoryview], _writable: b
 def _take_pandas(value: Any) -> Parts | None:
     pandas = sys.modules["pandas"]
     if type(value) is pandas.DataFrame:
-        return _frame_parts("dataframe", value, [])
+        return _frame_parts("dataframe", value, [_frequency(value)])
     if type(value) is pandas.Series:
-        return _frame_parts("series", value.to_frame("value"), [value.name])
+        frame = value.to_frame("value")
+        return _frame_parts("series", frame, [_frequency(frame), value.name])
     return None
+
+
+def _frequency(frame: Any) -> str | None:
+    """Name the step of an index of times, which Arrow does not carry."""
+    pandas = importlib.import_module("pandas")
+    if not isinstance(frame.index, pandas.DatetimeIndex | pandas.TimedeltaIndex):
+        return None
+    frequency: str | None = frame.index.freqstr
+    return frequency
 
 
 def _frame_parts(name: str, frame: Any, description: list[Any]) -> Parts:
@@ -240,22 +269,46 @@ def _frame_parts(name: str, frame: Any, description: list[Any]) -> Parts:
     try:
         pyarrow = importlib.import_module("pyarrow")
         data = _arrow_stream(pyarrow.Table.from_pandas(frame))
-        importlib.import_module("pandas").testing.assert_frame_equal(
-            _frame_of([memoryview(data)]), frame, check_exact=True, check_freq=False
-        )
-    except (ImportError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        again = _frame_of([memoryview(data)], description[0])
+        importlib.import_module("pandas").testing.assert_frame_equal(again, frame, check_exact=True)
+        same = _objects(again) == _objects(frame)
+    except (ImportError, ValueError, TypeError, NotImplementedError, AssertionError, Warning) as error:
         raise NotCacheableError(f"This {name} has columns that Arrow cannot carry faithfully.") from error
+    if not same:
+        raise NotCacheableError(f"This {name} has objects that Arrow gives back as others.")
     return Parts(name, description, (data,))
 
 
-def _frame_of(buffers: list[memoryview]) -> Any:
-    return _read_arrow(buffers).read_all().to_pandas()
+def _objects(frame: Any) -> list[list[Any]]:
+    """Tell labels and cells apart that count as equal: b"x" from bytearray(b"x"), Decimal("2") from Decimal("2.00")."""
+    columns = (frame.iloc[:, number] for number in range(frame.shape[1]))
+    found = [frame.columns, *(cells for cells in (frame.index, *columns) if cells.dtype == object)]
+    return [[_told_apart(cell) for cell in cells] for cells in found]
 
 
-def _make_series(description: list[Any], buffers: list[memoryview], _writable: bool) -> Any:
-    series = _frame_of(buffers)["value"]
-    series.name = description[0]
-    return series
+def _told_apart(cell: Any) -> tuple[Any, ...]:
+    if hasattr(cell, "tobytes"):
+        return type(cell), cell.dtype.str, cell.shape, cell.tobytes()
+    return type(cell), repr(cell)
+
+
+def _frame_of(buffers: list[memoryview], frequency: str | None) -> Any:
+    frame = _read_arrow(buffers).read_all().to_pandas()
+    if frequency is not None:
+        frame.index.freq = frequency
+    return frame
+
+
+def _make_frame(description: list[Any], buffers: list[memoryview], writable: bool) -> Any:
+    frame = _frame_of(buffers, description[0])
+    return frame.copy() if writable else frame
+
+
+def _make_series(description: list[Any], buffers: list[memoryview], writable: bool) -> Any:
+    frequency, name = description
+    series = _frame_of(buffers, frequency)["value"]
+    series.name = name
+    return series.copy() if writable else series
 
 
 _TAKERS: Final[dict[str, Callable[[Any], Parts | None]]] = {
@@ -270,6 +323,6 @@ _MAKERS: Final[dict[str, Callable[[list[Any], list[memoryview], bool], Any]]] = 
     "image": _make_image,
     "table": _make_table,
     "record_batch": _make_batch,
-    "dataframe": lambda _description, buffers, _writable: _frame_of(buffers),
+    "dataframe": _make_frame,
     "series": _make_series,
 }

@@ -7,17 +7,23 @@ key a lease is for, and computing, are known above.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from storagecache.errors import StorageError
 from storagecache.node_cache.area import CacheArea, Piece, blob_name
+from storagecache.node_cache.disk_budget import DiskBudget
 from storagecache.node_cache.errors import FrameError
 from storagecache.node_cache.frames import POINTER, VALUE, Frame, frame_bytes, frame_of, read_frame, write_frame
 from storagecache.node_cache.generations import Generations, Lease
 from storagecache.node_cache.memory import ByteLRU
 from storagecache.node_cache.statistics import Counters
 from storagecache.node_cache.tiers import FRAME_LIMIT, SmallTier, TierTroubleError, TooLargeError
+
+_QUIET_SECONDS: Final = 2.0
+_FAILED: Final = "node cache tier failed tier=%s reason=%s"
 
 logger: Final = logging.getLogger(__name__)
 
@@ -33,14 +39,15 @@ class Shelves:
         area: CacheArea | None,
         secret: bytes,
         counters: Counters,
-        on_written: Callable[[int], None],
+        budget: DiskBudget | None,
     ) -> None:
         self.l1 = l1
         self.tier = tier
         self.area = area
         self._secret = secret
         self._counters = counters
-        self._on_written = on_written  # told of bytes that went to the area
+        self._budget = budget  # of the area
+        self._warned_at: dict[str, float] = {}
 
     def in_memory(self, lease: Lease) -> Frame | None:
         """Give the frame that this process holds for a lease."""
@@ -54,7 +61,9 @@ class Shelves:
             return None, tier
         if frame.kind == POINTER:
             frame, tier = self._blob(frame), "l3"
-        if frame is None or frame.kind != VALUE or frame.is_expired(now):
+            if frame is None or frame.is_expired(now):
+                return None, tier
+        if frame.kind != VALUE:
             return None, tier
         self.l1.set(lease.wire, frame, frame.cost)
         return frame, tier
@@ -90,21 +99,36 @@ class Shelves:
 
         It is removed, too: were its tombstone ever evicted, nothing of it may come back.
         """
-        if not self.tier.add(lease.wire, pieces, ttl):
-            older, lease = lease, generations.renew(lease)
-            self.forget(older)
-            pieces = write_frame(frame, lease.wire, self._secret)
-            self.tier.set(lease.wire, pieces, ttl)
-        if not self.tier.evicts:
-            self._on_written(sum(map(len, pieces)))
+        with self._room(pieces):
+            if not self.tier.add(lease.wire, pieces, ttl):
+                older, lease = lease, generations.renew(lease)
+                self.forget(older)
+                pieces = write_frame(frame, lease.wire, self._secret)
+                self.tier.set(lease.wire, pieces, ttl)
         return lease
+
+    @contextmanager
+    def _room(self, pieces: list[Piece]) -> Iterator[None]:
+        """Reserve room where the small tier's entries lie in the area, too."""
+        if self.tier.evicts or self._budget is None:
+            yield
+            return
+        try:
+            with self._budget.room(sum(map(len, pieces))):
+                yield
+        except (OSError, StorageError) as error:
+            raise TierTroubleError(f"{type(error).__name__}: {error}") from error
 
     def _put_big(self, lease: Lease, frame: Frame, ttl: float | None, generations: Generations) -> bool:
         self._counters.add("l2_too_large")
         try:
             pointer = self._blob_written(frame, ttl)
             lease = self._placed(lease, pointer, write_frame(pointer, lease.wire, self._secret), ttl, generations)
-        except (TierTroubleError, TooLargeError) as error:
+        except TooLargeError as error:
+            self._counters.add("l3_too_large")
+            logger.debug("node cache value too large reason=%s", error)
+            return False
+        except TierTroubleError as error:
             self._failed("l2", error)
             return False
         except (OSError, StorageError) as error:
@@ -116,13 +140,13 @@ class Shelves:
 
     def _blob_written(self, frame: Frame, ttl: float | None) -> Frame:
         """Put a big frame into the area, and give the pointer to it."""
-        if self.area is None:
+        if self.area is None or self._budget is None:
             raise TooLargeError("no storage for big values")
         name = blob_name(frame.created, ttl)
         pieces = write_frame(frame, name, self._secret)
         size = sum(map(len, pieces))
-        self.area.replace(name, pieces)
-        self._on_written(size)
+        with self._budget.room(size):
+            self.area.replace(name, pieces)
         return frame_of([name, size], now=frame.created, ttl=ttl, kind=POINTER)
 
     def _blob(self, pointer: Frame) -> Frame | None:
@@ -147,8 +171,13 @@ class Shelves:
             return None
 
     def _failed(self, tier: str, error: Exception) -> None:
+        """Count a failure, and warn of it, but not of each one of a disk that stays full."""
         self._counters.add(f"{tier}_errors")
-        logger.warning("node cache tier failed tier=%s reason=%s", tier, error)
+        now = time.monotonic()
+        is_news = now - self._warned_at.get(tier, -_QUIET_SECONDS) >= _QUIET_SECONDS
+        if is_news:
+            self._warned_at[tier] = now
+        logger.log(logging.WARNING if is_news else logging.DEBUG, _FAILED, tier, error)
 
     def record(self, key: str) -> Frame | None:
         """Give a record's frame.

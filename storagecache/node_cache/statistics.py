@@ -109,6 +109,11 @@ class StatisticsFile:
         return self._name
 
 
+def has_counted(stats: Stats) -> bool:
+    """Tell whether a process did anything that its file would tell of (a command that only looks did not)."""
+    return any(stats[name] for name in COUNTS) or any(stats[tier][name] for tier in TIERS for name in TIER_COUNTS)
+
+
 def collected(area: CacheArea) -> tuple[int, Stats]:
     """Sum the counters of all processes that left a file; returns how many, and the sums.
 
@@ -116,12 +121,24 @@ def collected(area: CacheArea) -> tuple[int, Stats]:
         OSError, StorageError
     """
     total: Stats = Counters().tree()
-    processes = 0
+    processes = sum(_added(total, stats) for stats in _files(area))
+    return processes, total
+
+
+def journals(area: CacheArea) -> list[Stats]:
+    """Give what each process wrote, its journal among it.
+
+    Raises:
+        OSError, StorageError
+    """
+    return [stats for stats in _files(area) if isinstance(stats, dict)]
+
+
+def _files(area: CacheArea) -> Iterable[Any]:
     for name in list(area.names(FOLDER)):
         data = area.read(name)
-        if data is not None and _added(total, _opened(data)):
-            processes += 1
-    return processes, total
+        if data is not None:
+            yield _opened(data)
 
 
 def _opened(data: bytes) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, TypeVar
 
 from storagecache.breaker import Breaker
@@ -36,7 +36,7 @@ class SmallTier(Protocol):
 
     evicts: bool  # entries may vanish one by one
 
-    def fetch(self, keys: list[str]) -> Found:
+    def fetch(self, keys: Iterable[str]) -> Found:
         """Give those of the keys that are there, in one trip per server."""
         ...
 
@@ -66,7 +66,7 @@ class MemcachedTier:
         self.client = client
         self._prefix = f"ntc1-{namespace}-"
 
-    def fetch(self, keys: list[str]) -> Found:
+    def fetch(self, keys: Iterable[str]) -> Found:
         try:
             return self.client.fetch(keys, self._prefix)
         except (MemcachedTroubleError, ValueRefusedError) as error:
@@ -109,13 +109,14 @@ class FileTier:
     def __init__(self, area: CacheArea, clock: Callable[[], float]) -> None:
         self._area = area
         self._clock = clock
-        self._breaker = Breaker(time.monotonic)
+        self._reads = Breaker(time.monotonic)
+        self._writes = Breaker(time.monotonic)  # of its own: a full disk is still read
         self._seen: tuple[str, tuple[int, ...], bytes] | None = None
 
-    def fetch(self, keys: list[str]) -> Found:
+    def fetch(self, keys: Iterable[str]) -> Found:
         found: Found = {}
         for key in keys:
-            data = self._guarded(functools.partial(self._area.read, file_name(key)))
+            data = _guarded(self._reads, functools.partial(self._area.read, file_name(key)))
             if data is not None:
                 found[key] = data
         return found
@@ -133,7 +134,7 @@ class FileTier:
 
     def add(self, key: str, pieces: list[Piece], ttl: float | None) -> bool:
         if not key.startswith("v-"):  # a token: whoever comes second must take the first one's
-            return bool(self._guarded(lambda: self._area.create(file_name(key), b"".join(pieces))))
+            return bool(_guarded(self._writes, lambda: self._area.create(file_name(key), b"".join(pieces))))
         held = self.fetch([key]).get(key)
         if held is not None and expiry_of(held) > self._clock():
             return False
@@ -141,21 +142,22 @@ class FileTier:
         return True
 
     def set(self, key: str, pieces: list[Piece], ttl: float | None) -> None:
-        self._guarded(lambda: self._area.replace(file_name(key), pieces))
+        _guarded(self._writes, lambda: self._area.replace(file_name(key), pieces))
 
     def delete(self, key: str) -> None:
-        self._guarded(lambda: self._area.delete([file_name(key)]))
+        _guarded(self._writes, lambda: self._area.delete([file_name(key)]))
 
-    def _guarded(self, step: Callable[[], T]) -> T:
-        if not self._breaker.allows():
-            raise TierTroubleError("the cache storage is being skipped")
-        try:
-            result = step()
-        except (OSError, StorageError) as error:
-            self._breaker.failed()
-            raise TierTroubleError(f"{type(error).__name__}: {error}") from error
-        self._breaker.succeeded()
-        return result
+
+def _guarded(breaker: Breaker, step: Callable[[], T]) -> T:
+    if not breaker.allows():
+        raise TierTroubleError("the cache storage is being skipped")
+    try:
+        result = step()
+    except (OSError, StorageError) as error:
+        breaker.failed()
+        raise TierTroubleError(f"{type(error).__name__}: {error}") from error
+    breaker.succeeded()
+    return result
 
 
 def file_name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What a cache does on the side: records for `explain`, the statistics file, heartbeats of locks, the area's bound."""
+"""What a cache does on the side: records for `explain`, the statistics file, heartbeats of locks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from collections.abc import Callable
 from typing import Final
 
 from storagecache.errors import StorageError
-from storagecache.node_cache.area import CacheArea, trim
 from storagecache.node_cache.flights import HEARTBEAT_SECONDS, KeyLocks
 from storagecache.node_cache.frames import RECORD, frame_of
 from storagecache.node_cache.generations import AnyKey
 from storagecache.node_cache.housekeeper import Housekeeper
+from storagecache.node_cache.journal import Journal
 from storagecache.node_cache.keys import NodeCacheKey
 from storagecache.node_cache.records import Seen, history_of, merged, plain_record, record_keys
 from storagecache.node_cache.shelves import Shelves
-from storagecache.node_cache.statistics import StatisticsFile, Stats
+from storagecache.node_cache.statistics import StatisticsFile, Stats, has_counted
 from storagecache.node_cache.tiers import TierTroubleError, TooLargeError
 
 _MAX_NOTED: Final = 10_000  # node types and scopes whose last key is remembered
-_TRIM_SHARE: Final = 8  # the area is trimmed whenever an eighth of its bound was written
 _STATS_SECONDS: Final = 2.0
 
 logger: Final = logging.getLogger(__name__)
@@ -30,22 +29,20 @@ logger: Final = logging.getLogger(__name__)
 class Upkeep:
     """The side work of one cache; runs in its own thread and at `flush`. Never raises."""
 
-    def __init__(
-        self, *, shelves: Shelves, stats: Callable[[], Stats], max_disk_bytes: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, shelves: Shelves, stats: Callable[[], Stats], clock: Callable[[], float]) -> None:
         self._shelves = shelves
         self._stats = stats
         self._clock = clock
-        self._max_disk_bytes = max_disk_bytes
-        self._untrimmed = max_disk_bytes // _TRIM_SHARE  # what earlier processes left counts, too
         self._file = None if shelves.area is None else StatisticsFile(shelves.area)
         self._housekeeper = Housekeeper(self._tick, HEARTBEAT_SECONDS)
         self._locks: KeyLocks | None = None
+        self.journal = Journal()
         self.reset()
 
     def reset(self) -> None:
         """Begin anew in a forked child: locks and notes are the parent's."""
         self._lock = threading.Lock()
+        self.journal.reset()
         self._noted: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, list[Seen]] = {}
         self._written_stats: Stats = {}
@@ -63,12 +60,6 @@ class Upkeep:
     def wake(self) -> None:
         """See to it that the side work is done within a second or two."""
         self._housekeeper.wake()
-
-    def written(self, size: int) -> None:
-        """Count bytes that went to the area; it is trimmed now and then."""
-        self._untrimmed += size
-        if self._untrimmed >= self._max_disk_bytes // _TRIM_SHARE:
-            self._housekeeper.hurry()
 
     def note(self, key: AnyKey) -> None:
         """Remember a node's key as the last one of its type and scopes."""
@@ -101,7 +92,7 @@ class Upkeep:
         worked = self._write_records()
         if time.monotonic() - self._stats_at >= _STATS_SECONDS:
             worked = self._write_stats() or worked
-        return self._trim() or worked
+        return worked
 
     def _write_records(self) -> bool:
         with self._lock:
@@ -121,26 +112,13 @@ class Upkeep:
 
     def _write_stats(self) -> bool:
         stats = self._stats()
-        if self._file is None or stats == self._written_stats:
+        if self._file is None or stats == self._written_stats or not (self._written_stats or has_counted(stats)):
             return False
         self._stats_at = time.monotonic()
         try:
-            self._file.write(stats)
+            self.journal.count(stats["hits"], stats["misses"], self._clock())
+            self._file.write({**stats, **self.journal.tree()})
             self._written_stats = stats
         except (OSError, StorageError) as error:
             logger.debug("node cache statistics lost reason=%s", error)
-        return True
-
-    def _trim(self) -> bool:
-        area: CacheArea | None = self._shelves.area
-        share = self._max_disk_bytes // _TRIM_SHARE
-        if area is None or self._untrimmed < share:
-            return False
-        self._untrimmed = 0
-        try:
-            files, size = trim(area.storage, self._max_disk_bytes - 2 * share)  # room until the next time
-            if files:
-                logger.info("node cache trimmed files=%d bytes=%d", files, size)
-        except (OSError, StorageError) as error:
-            logger.warning("node cache not trimmed reason=%s", error)
         return True

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from storagecache.node_cache import MISS
-from storagecache.node_cache.area import CacheArea, blob_name, drop_expired, trim
+from storagecache.node_cache.area import CacheArea, blob_name, drop_expired, on_disk, trim
 from storagecache.node_cache.cache import NodeCache
+from storagecache.node_cache.disk_budget import LEDGER
 from storagecache.node_cache.frames import mac_key
 from storagecache.node_cache.tiers import FileTier
+from storagecache.storages.filesystem import FilesystemObjectStorage
 from storagecache.storages.memory import MemoryObjectStorage
 from tests.node_cache.conftest import MakeCache
 from tests.node_cache.parts import NOW, SECRET, Clock
@@ -66,7 +72,7 @@ def test_drop_expired_takes_small_values_that_are_over_and_keeps_tokens(
     assert {name[:2] for name in gone} == {"v/"}
     assert cache.get("kept") == 1
     drop_expired(area.storage, datetime.now(UTC) + timedelta(days=40))
-    assert {name[:2] for name in names(area)} == {"e/", "g/", "v/"}
+    assert {name[:2] for name in names(area)} == {"e/", "g/", "u/", "v/"}
 
 
 def test_trim_keeps_the_bound_and_the_tokens(file_cache: MakeCache, area: CacheArea) -> None:
@@ -80,13 +86,76 @@ def test_trim_keeps_the_bound_and_the_tokens(file_cache: MakeCache, area: CacheA
     assert cache.stats()["misses"] == 1
 
 
-def test_area_stays_in_its_bound_while_values_are_stored(file_cache: MakeCache, area: CacheArea) -> None:
-    cache = file_cache(max_bytes=0, max_disk_bytes=20_000_000)
-    for number in range(20):
-        cache.set(str(number), b"x" * 2_000_000)
-        cache._core.upkeep._trim()  # what the cache's own thread does a moment later
-        assert sum(info.size for info in area.listing()) <= 20_000_000
-    assert cache.get("19") == b"x" * 2_000_000
+@pytest.mark.parametrize("size", [3_000, 400_000, 2_000_000])
+def test_area_stays_in_its_bound_whoever_writes(file_cache: MakeCache, area: CacheArea, size: int) -> None:
+    """In whole blocks of the disk, after each value, with writers that know nothing of each other."""
+    writers = [file_cache(max_bytes=0, max_disk_bytes=16 * max(size, 32_768)) for _ in range(4)]
+    for number in range(48):
+        assert writers[number % 4].set(str(number), os.urandom(size)) is True
+        assert sum(on_disk(info.size) for info in area.listing()) <= 16 * max(size, 32_768)
+    assert len(writers[0].get("47")) == size
+
+
+def test_area_stays_in_its_bound_while_threads_write(file_cache: MakeCache, area: CacheArea) -> None:
+    cache = file_cache(max_bytes=0, max_disk_bytes=4_000_000)
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(cache.set, str(number), os.urandom(300_000)) for number in range(40)]
+        while not all(job.done() for job in done):
+            assert sum(on_disk(info.size) for info in area.listing()) <= 4_000_000
+    assert all(job.result() for job in done)
+
+
+def test_value_beyond_the_bound_is_not_stored_and_drops_nothing(file_cache: MakeCache, area: CacheArea) -> None:
+    cache = file_cache(max_bytes=0, max_disk_bytes=4_000_000)
+    assert cache.set("k", 1) is True
+    assert cache.set("big", os.urandom(4_000_000)) is False
+    assert cache.stats()["l3"]["too_large"] == 1
+    assert cache.get("k") == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"no number", b"9" * 100])
+def test_damaged_ledger_is_made_anew(file_cache: MakeCache, area: CacheArea, text: bytes) -> None:
+    cache = file_cache(max_bytes=0, max_disk_bytes=4_000_000)
+    cache.set("k", os.urandom(500_000))
+    path = area.local_path(LEDGER)
+    assert path is not None
+    Path(path).write_bytes(text)
+    assert cache.set("k2", os.urandom(500_000)) is True
+    assert 1_000_000 <= int(Path(path).read_bytes()) <= 1_100_000
+
+
+def test_ledger_that_a_stopped_process_holds_costs_the_entry_alone(file_cache: MakeCache, area: CacheArea) -> None:
+    cache = file_cache(max_bytes=0)
+    cache.set("k", 1)
+    path = area.local_path(LEDGER)
+    assert path is not None
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert file_cache(max_bytes=0).set("other", 2) is False
+        assert cache.get("k") == 1
+    assert file_cache(max_bytes=0).set("other", 2) is True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a filesystem")
+@pytest.mark.faults
+def test_full_disk_is_read_on(tmp_path: Path, clock: Clock) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        area = CacheArea(FilesystemObjectStorage(location=small / "cache"))
+        cache = NodeCache(tier=FileTier(area, clock), area=area, secret=mac_key(SECRET), max_bytes=0, clock=clock)
+        assert cache.set("k", 1) is True
+        (small / "filler").write_bytes(bytes(os.statvfs(small).f_bavail * 4096))
+        assert cache.set("new", b"x" * 50_000) is False
+        assert cache.get("k") == 1
+        assert cache.get_or_compute("other", lambda: [2]) == [2]
+        (small / "filler").unlink()
+        cache.close()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_lost_tokens_make_everything_new(file_cache: MakeCache, area: CacheArea) -> None:

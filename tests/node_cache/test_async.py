@@ -28,6 +28,31 @@ def test_async_twins_do_as_the_others(make_cache: MakeCache) -> None:
     async_to_sync(use)()
 
 
+def test_aset_of_a_task_uses_that_tasks_own_miss(make_cache: MakeCache) -> None:
+    """What one task computed from before a clear is not live, though another missed the same key after it."""
+    cache, elsewhere = make_cache(), make_cache()
+
+    async def use() -> None:
+        cleared, missed = asyncio.Event(), asyncio.Event()
+
+        async def early() -> None:
+            assert await cache.aget("k", MISS) is MISS
+            await asyncio.to_thread(elsewhere.clear)
+            cleared.set()
+            await missed.wait()
+            await cache.aset("k", "old")
+
+        async def late() -> None:
+            await cleared.wait()
+            assert await cache.aget("k", MISS) is MISS
+            missed.set()
+
+        await asyncio.gather(early(), late())
+        assert await cache.aget("k", MISS) is MISS
+
+    async_to_sync(use)()
+
+
 def test_aget_or_compute_computes_once_for_many_tasks(make_cache: MakeCache) -> None:
     cache, calls = make_cache(), []
 

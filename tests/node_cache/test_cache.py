@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import tracemalloc
@@ -91,11 +92,30 @@ def test_ttl_over_thirty_days_is_no_date(make_cache: MakeCache) -> None:
     assert make_cache().get("k") == 1
 
 
-@pytest.mark.parametrize("ttl", [0, -5])
+@pytest.mark.parametrize("ttl", [1e-9, 1e12, 10**18, math.inf])
+def test_ttl_of_any_length_is_taken(make_cache: MakeCache, ttl: float) -> None:
+    assert make_cache().set("k", 1, ttl=ttl) is True
+    assert make_cache().set("big", b"x" * 1_100_000, ttl=ttl) is True
+    if ttl > 1:
+        assert make_cache().get("k") == 1
+
+
+@pytest.mark.parametrize("ttl", [0, -5, math.nan])
 def test_ttl_that_is_over_stores_nothing(make_cache: MakeCache, ttl: int) -> None:
     cache = make_cache()
     assert cache.set("k", 1, ttl=ttl) is False
     assert cache.get("k", MISS) is MISS
+
+
+def test_key_that_cannot_be_made_is_a_miss(make_cache: MakeCache) -> None:
+    class Broken(Node):
+        def fingerprint(self) -> str:
+            raise OSError("its file is gone")
+
+    cache = make_cache()
+    assert cache.key_for(Broken()) is None
+    assert cache.get_or_compute(cache.key_for(Broken()), lambda: 1) == 1
+    assert cache.stats()["uncacheable"] == 2
 
 
 def test_expired_value_is_replaced(make_cache: MakeCache, clock: Clock) -> None:

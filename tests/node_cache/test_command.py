@@ -32,6 +32,12 @@ def test_command_sees_and_clears_what_other_processes_did(run: Run) -> None:
     assert "before: 1" in told
 
 
+def test_command_that_looks_does_not_count(run: Run) -> None:
+    run(script="cache.set('k', 1)")
+    told = [json.loads(run("node_cache", "stats", "--json"))["processes"] for _ in range(2)]
+    assert told == [1, 1]
+
+
 def test_command_in_this_process_counts_this_process() -> None:
     cache = Environment.get_node_cache()
     cache.set(node_cache_key(Node({"b": 1}), user="u1"), 1)

@@ -23,10 +23,12 @@ from hypothesis import given, settings
 from PIL import Image
 
 from storagecache.node_cache import NodeCacheKey, NotCacheableError, node_cache_key, register_assets
+from storagecache.node_cache.frames import frame_of
 from storagecache.node_cache.references import unregister_assets
 from tests.node_cache.parts import Node, OtherNode, PrintedNode, ShyNode, VersionedNode
 from tests.node_cache.values import INPUTS
 
+NAN = float("nan")
 COUNT = int(os.environ.get("PROPERTY_COUNT", "300"))
 pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +80,60 @@ DIFFERENT: list[Any] = [
 def test_different_values_have_different_keys() -> None:
     digests = [digest(value) for value in DIFFERENT]
     assert len(set(digests)) == len(DIFFERENT)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (complex(NAN, 1), complex(-NAN, 1)),
+        (np.float32("nan"), -np.float32("nan")),
+        ({"a": [(NAN,), {NAN}]}, {"a": [(-NAN,), {-NAN}]}),
+    ],
+    ids=["complex", "numpy", "nested"],
+)
+def test_nan_of_every_type_is_one_value(one: Any, other: Any) -> None:
+    assert digest(one) == digest(other)
+
+
+def test_enum_counts_by_the_value_of_its_member() -> None:
+    sizes = [enum.Enum("Size", {"BIG": (number, number)}) for number in (1024, 2048)]
+    assert digest(sizes[0]["BIG"]) != digest(sizes[1]["BIG"])
+    with pytest.raises(NotCacheableError):
+        digest(enum.Enum("Thing", {"A": object()})["A"])
+
+
+def holders(depth: int) -> list[Any]:
+    """Give values as deep as that, of each type that can hold others."""
+    found: list[Any] = [1, 1, 1, 1]
+    for _ in range(depth):
+        found = [[found[0]], {"a": found[1]}, (found[2],), frozenset([found[3]])]
+    return found
+
+
+@pytest.mark.parametrize("depth", [50, 500, 5000])
+def test_depth_is_refused_where_it_is_too_much(depth: int) -> None:
+    for value in holders(depth):
+        for step in (digest, lambda value: frame_of(value, now=0.0, ttl=None).value()):
+            if depth == 50:
+                step(value)
+                continue
+            with pytest.raises(NotCacheableError):
+                step(value)
+
+
+def test_depth_is_refused_before_the_stack_is_used_up() -> None:
+    value: Any = 1
+    for _ in range(3000):
+        value = [({"a": value},)]
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(NotCacheableError):
+            frame_of(value, now=0.0, ttl=None)
+        with pytest.raises(NotCacheableError):
+            digest(value)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_nan_is_one_value() -> None:
