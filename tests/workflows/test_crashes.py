@@ -89,6 +89,23 @@ def test_killed_service_takes_its_container_along(manage: Manage, container_engi
     assert recover(manage, **where) == [(job_id, "lost")]
 
 
+def test_engine_that_dies_fails_the_job_and_lets_the_service_go_on(
+    manage: Manage, container_engine: ContainerEngine
+) -> None:
+    where = {"DOCKER_HOST": container_engine.url, "DOCKER_IMAGE": "test:1", "DOCKER_MEM_LIMIT": "256m"}
+    assert manage("prepare").returncode == 0
+    with parent(manage, "docker", **where) as (process, job_id, _):
+        container_engine.server.stop()
+        try:
+            said = process.communicate(timeout=90)[0]
+        finally:
+            container_engine.server.start()
+    assert process.returncode == 0
+    assert "The engine lost the container" in said
+    assert "folders" not in said  # which have nothing to do with it
+    assert recover(manage, JOB_EXECUTION_STRATEGY="docker", **where) == [(job_id, "failed")]
+
+
 @pytest.mark.parametrize("other_service", [False, True], ids=["own", "of another service"])
 def test_leftover_container_is_removed_at_the_next_start(
     manage: Manage, container_engine: ContainerEngine, other_service: bool
