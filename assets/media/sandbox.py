@@ -25,8 +25,8 @@ TABLE_SECONDS: Final = 10.0  # somebody waits for it
 CELL: Final = 200  # characters
 _PROJECT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from assets.media.child import main; main()"
-# Nothing of our environment: it holds secrets. Fewer arenas, since their address space is counted.
-_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8"}
+# Nothing of our environment: it holds secrets. Fewer arenas, no pool of Arrow's: their address space is counted.
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system", "LC_ALL": "C.UTF-8"}
 _COLOR: Final = re.compile(r"#[0-9a-f]{6}")
 _LARGEST: Final = (1 << 31) - 1
 _LONGEST: Final = 1e9  # seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from typing import Any, BinaryIO, Final
 
@@ -19,7 +18,6 @@ def parquet_head(source: BinaryIO) -> dict[str, Any]:
     Raises:
         Exception: whatever pyarrow raises for what is no such file.
     """
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # others reserve memory that is counted
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 

@@ -203,6 +203,11 @@ def narrow(live: AssetQuerySet, owner_id: int, conditions: Sequence[Narrowing], 
     return chosen.alias(place=F("attributes__asset_id" if isinstance(driver, Having) else "pk"))
 
 
+def finds_few(owner_id: int, conditions: Sequence[Narrowing]) -> bool:
+    """Tell whether one of the conditions finds so few assets that all may be looked at; one statement, or none."""
+    return bool(conditions) and min(_counts([condition.probe(owner_id) for condition in conditions])) <= FEW
+
+
 def _all_seen(live: AssetQuerySet, owner_id: int, conditions: Sequence[Narrowing]) -> AssetQuerySet:
     for condition in conditions:
         live = condition.filter(live, owner_id)

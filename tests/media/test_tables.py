@@ -51,8 +51,9 @@ def test_broken_tables_give_a_reason(tmp_path: Path) -> None:
 
 
 def test_table_that_would_fill_the_memory_is_given_up(tmp_path: Path) -> None:
-    """One row that unpacks to more than the process may hold: a bomb of a few hundred kilobytes."""
-    data = parquet({"n": pa.array([b"x" * (900 << 20)], pa.large_binary())}, compression="zstd", use_dictionary=False)
+    """Fifty rows name one value of 30 MB: a bomb of a few kilobytes."""
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["x" * (30 << 20)]))
+    data = parquet({"n": once}, compression="zstd", dictionary_pagesize_limit=64 << 20, store_schema=False)
     assert len(data) < 1 << 20
     with pytest.raises(NoPreviewError):
         read(tmp_path, data)
