@@ -1,7 +1,7 @@
 """The service is killed before each step of what it does, on three kinds of backends, and starts again.
 
 Behind each kill: what was acknowledged reads back, a write without an answer happened wholly or not at all, no row is
-without bytes, one purge and one comparison bring the rest to exactly zero, and the service is itself again in 5 s.
+without bytes, one purge and one comparison bring the rest to exactly zero, and the service is itself again by itself.
 """
 
 from __future__ import annotations
