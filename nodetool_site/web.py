@@ -51,6 +51,14 @@ class WebServer(MPServer):
         super()._respawn_workers(workers, *arguments, **options)
         for index in killed:
             self.respawned_wrks.pop(index, None)  # what granian judges the next end by
+        self._notice_missed_ends()
+
+    def _notice_missed_ends(self) -> None:
+        """Look for processes that ended while granian cleared its list: it never hears of them again."""
+        for index, worker in enumerate(self.wrks):
+            if worker.inner.exitcode is not None and index not in self.interrupt_children:
+                self.interrupt_children.append(index)
+                self.main_loop_interrupt.set()
 
 
 def server(environment: Environment, application: str = APPLICATION) -> WebServer:

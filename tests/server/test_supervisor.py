@@ -115,6 +115,17 @@ def test_supervisor_web_process_killed_again_and_again_leaves_the_others_in_peac
         assert alive(steady)
 
 
+def test_supervisor_web_processes_killed_at_once_are_all_replaced(tmp_path: Path) -> None:
+    with service(tmp_path) as (process, port):
+        main = next(p for p in named(descendants(process.pid), "nodetool_site.web") if descendants(p))
+        for _ in range(3):
+            before = descendants(main)
+            for web_process in before:
+                kill(web_process)
+            until(lambda: len(set(descendants(main)) - set(before)) == 2)  # noqa: B023
+        until(lambda: answers(port))
+
+
 def test_supervisor_child_killed_more_often_than_it_may_fail_is_started_anew(tmp_path: Path) -> None:
     with service(tmp_path) as (process, _):
         for _ in range(supervisor.MAX_QUICK_FAILURES + 1):
