@@ -19,17 +19,20 @@ aside := NODETOOL_CONFIG_DIR="$$PWD/.run/check" ENV=test
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench nightly demo screenshots venv venv-dev lock clean
+.PHONY: help run test test-postgresql check format bench nightly demo screenshots venv venv-dev lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	  printf '%-14s %s\n' "$$name" "$$text"; done
+	  printf '%-16s %s\n' "$$name" "$$text"; done
 
 run: venv ## Serve on http://127.0.0.1:7777 (HOST, PORT)
 	@$(clean_make) exec $(PY) -m nodetool_site.supervisor
 
 test: venv-dev ## Run the tests (ARGS="-k name" narrows them; REQUIRE_ALL=1 skips nothing)
 	@$(clean_make) exec $(PY) -m pytest $(ARGS)
+
+test-postgresql: venv-dev ## Run them with their catalogs in PostgreSQL (needs its programs, not a running server)
+	@$(clean_make) exec $(PY) -m tests.postgresql $(ARGS)
 
 check: venv-dev ## Format, lint, types, import rules, system checks, missing migrations
 	@$(PY) -m ruff format --check .
@@ -43,13 +46,13 @@ format: venv-dev ## Format the code and mend what the linter can
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
-bench: venv-dev ## Measure the service beside nginx
-	@$(clean_make) exec $(PY) -m bench $(ARGS)
+bench: venv-dev ## Measure everything beside nginx, a bare Django view and S3 (ARGS=--hot: reads and slow clients only)
+	@$(clean_make) exec $(PY) -m bench $(or $(ARGS),--all)
 
 demo: venv ## Fill the library with sample images, sounds, tables and texts
 	@$(clean_make) exec $(PY) manage.py demo
 
-screenshots: venv-dev ## Take pictures of the pages into docs/screenshots (needs Chromium)
+screenshots: venv-dev ## Take pictures of the pages, the best for docs/ (needs Chromium)
 	@$(clean_make) exec $(PY) -m tests.browser.screenshots
 
 nightly: venv-dev ## Every test, at full counts

@@ -454,6 +454,42 @@ class UsageTotal(models.Model):
         return f"{self.dimension} {self.value} of {self.owner_id}"
 
 
+class RetentionRule(models.Model):
+    """How long a user's assets of a folder, a workflow or a job are kept (`services.retention`)."""
+
+    class Scope(models.TextChoices):
+        """What the assets have in common; the later ones go before the earlier."""
+
+        FOLDER = "folder"  # wherever below it
+        WORKFLOW = "workflow"
+        JOB = "job"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="retention_rules")
+    scope = models.CharField(max_length=8, choices=Scope.choices)
+    value = models.CharField(max_length=255, help_text="id of the folder (hex), workflow or job")
+    seconds = models.PositiveBigIntegerField(help_text="from the creation of an asset to its end")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "scope", "value"], name="retention_rule")]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.value}"
+
+
+class RetentionMark(models.Model):
+    """Says that an asset's `expires_at` comes from a rule, or that no rule may end it. Outlives asset and rule."""
+
+    # No foreign keys: no deletion of assets pays for them.
+    asset_id = models.UUIDField(primary_key=True, editable=False)
+    rule_id = models.BigIntegerField(help_text="0: none")
+    seconds = models.PositiveBigIntegerField(help_text="of the rule when it was applied")
+    expires_at = models.DateTimeField(null=True, help_text="what was written; another value there is somebody else's")
+
+    def __str__(self) -> str:
+        return self.asset_id.hex
+
+
 class ScheduledWork(models.Model):
     """Background work that one worker of many does at a time: its lock, and what came of it (`services.schedule`)."""
 

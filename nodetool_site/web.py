@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,9 +39,23 @@ def processes(environment: Environment) -> int:
     return 1 if environment.storage_kind == "memory" else 2
 
 
-def server(environment: Environment, application: str = APPLICATION) -> MPServer:
+class WebServer(MPServer):
+    """granian's server, which also keeps up a process that somebody kills again and again.
+
+    granian ends as a whole, with every transfer in flight, when one process ends twice within 5.5 seconds. That is
+    right for one that fails by itself, and wrong for one that the kernel chose for its memory.
+    """
+
+    def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
+        killed = [index for index in workers if self.wrks[index].inner.exitcode == -signal.SIGKILL]
+        super()._respawn_workers(workers, *arguments, **options)
+        for index in killed:
+            self.respawned_wrks.pop(index, None)  # what granian judges the next end by
+
+
+def server(environment: Environment, application: str = APPLICATION) -> WebServer:
     """Make the server; nothing is bound yet."""
-    return MPServer(
+    return WebServer(
         application,
         address=environment.host,
         port=environment.port,

@@ -1,5 +1,6 @@
 """The WSGI application that any server can run."""
 
+import encodings.unicode_escape  # noqa: F401  # Django logs refusals with it: a process out of files imports nothing
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -15,11 +16,18 @@ _django = get_wsgi_application()
 from assets.services import Lookups  # noqa: E402
 from assets.serving.hot import HotLayer  # noqa: E402  # once the apps are there
 from assets.serving.uploads import PacedInput  # noqa: E402
-from nodetool_site.metrics import start_flushing as begin  # noqa: E402, F401  # what a web process does beside answering
+from nodetool_site.metrics import start_flushing  # noqa: E402
 from nodetool_site.observing import observed, observed_quick  # noqa: E402
+from nodetool_site.settling import settle  # noqa: E402
 
 # What is answered below Django, asked on its own by servers that can answer some requests sooner than others.
 quick = observed_quick(HotLayer(Lookups.of_catalog()).answer)
+
+
+def begin() -> None:
+    """Do what a web process does beside answering: called once, by servers that know of it."""
+    start_flushing()
+    settle()
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

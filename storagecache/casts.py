@@ -118,6 +118,15 @@ def limit(value: str) -> int:
     return bytes_
 
 
+def memory(value: str) -> str:
+    """Read an amount of memory as container engines do: `512m`, `1.5g`, or bytes."""
+    word = value.strip().lower()
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(?:[kmgt]b?|b)?", word, re.ASCII)
+    if not match or not float(match[1]):
+        raise ValueError("an amount of memory such as 512m or 2g")
+    return word
+
+
 def names(value: str) -> tuple[str, ...]:
     """Split a comma-separated list, dropping blanks."""
     return tuple(text(word) for word in value.split(",") if word.strip())

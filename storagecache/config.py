@@ -13,6 +13,10 @@ S3_CACHE_PREFIX: Final = "cache/"  # big values of the node cache, inside the as
 S3_TEMP_PREFIX: Final = "temp/"  # temp objects, when there is no bucket of their own
 SQLITE_CONNECTIONS: Final = 4  # per process; readers wait for a free one rather than opening more
 POSTGRES_CONNECTIONS: Final = 4  # per process
+POSTGRES_WAIT: Final = 6.0  # seconds that a request waits for a free connection, or for a server that is gone
+# Seconds after which a try to connect that keeps failing ends. The next request then begins a new one at once, while
+# psycopg's pool itself waits twice as long before each try, minutes after a long outage.
+_POSTGRES_RECONNECT: Final = 2.0
 
 Settings = dict[str, Any]  # a settings dict of Django
 
@@ -123,6 +127,7 @@ def sqlite_database(path: Path) -> Settings:
 def _postgres(url: str) -> Settings:
     settings: Settings = dict(Env.db_url_config(url))
     options = dict(settings.get("OPTIONS", {}))
-    options.setdefault("pool", {"min_size": 0, "max_size": POSTGRES_CONNECTIONS, "timeout": 20})
+    waits = {"timeout": POSTGRES_WAIT, "reconnect_timeout": _POSTGRES_RECONNECT}
+    options.setdefault("pool", {"min_size": 0, "max_size": POSTGRES_CONNECTIONS, **waits})
     options.setdefault("connect_timeout", 5)
     return {**settings, "ENGINE": "django.db.backends.postgresql", "OPTIONS": options, "CONN_MAX_AGE": 0}

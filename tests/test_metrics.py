@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from assets.access import caller_address
-from assets.models import Asset, IntegrityRun
+from assets.models import Asset, IntegrityRun, ScheduledWork
 from assets.services import purge
 from nodetool_site import metrics
 from nodetool_site.observing import request_id
@@ -89,10 +89,26 @@ def test_queue_and_last_comparison_come_from_the_catalog(everybody: Everybody) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_scrape_costs_five_bounded_statements(django_assert_num_queries: Any) -> None:
-    with django_assert_num_queries(5) as asked:
+def test_scrape_costs_six_bounded_statements(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(6) as asked:
         Client().get("/metrics")
     assert all("LIMIT" in query["sql"] for query in asked.captured_queries)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_scheduled_work_tells_its_last_and_next_run_and_how_it_stands() -> None:
+    now = timezone.now()
+    ScheduledWork.objects.create(
+        name="verify", status="attention", ended_at=now, next_at=now + timedelta(hours=1), result="1 finding"
+    )
+    ScheduledWork.objects.create(name="purge", next_at=now)
+    read = shown(Client())
+    assert read['nodetool_work_ended_timestamp_seconds{work="verify"}'] == now.timestamp()
+    assert read['nodetool_work_next_timestamp_seconds{work="verify"}'] == (now + timedelta(hours=1)).timestamp()
+    assert read['nodetool_work_status{status="attention",work="verify"}'] == 1
+    assert read['nodetool_work_status{status="done",work="verify"}'] == 0
+    assert read['nodetool_work_status{status="waiting",work="purge"}'] == 1
+    assert 'nodetool_work_ended_timestamp_seconds{work="purge"}' not in read
 
 
 @pytest.mark.django_db(transaction=True)

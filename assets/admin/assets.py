@@ -18,7 +18,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.storage import storages
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -29,20 +29,23 @@ from django.views.decorators.http import require_safe
 from assets.admin import deletion, display
 from assets.admin.columns import AssetColumns
 from assets.admin.dashboard import DashboardPages
+from assets.admin.facts import facts_of
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
 from assets.admin.library import LibraryPages, with_policy
+from assets.admin.node_cache import NodeCachePages
 from assets.admin.streams import send
 from assets.admin.uploads import UploadForm
 from assets.admin.viewer import lineage_picture, view_of
 from assets.admin.windows import BEFORE, CatalogAdmin, WindowedChangeList
 from assets.models import Asset, fold_name
 from assets.services import release_connection
+from assets.services.lineage import made_from, used_by
 from assets.upload_handler import StagingUploadHandler
 from storagecache.environment import Environment
 
 OWNER: Final = "owner"  # query parameter: the id of the user whose assets are listed
 _NAMED: Final = 5  # assets that a message names
-_TIMES: Final = ("created_at", "updated_at", "revision")
+_RELATED: Final = 20  # assets of a lineage on a page
 _ID: Final = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _OWNER_TERM: Final = re.compile(r"\s*owner:(\S+)\s*")
 
@@ -66,7 +69,7 @@ class AssetChangeList(WindowedChangeList):
 
 
 @admin.register(Asset)
-class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
+class AssetAdmin(LibraryPages, DashboardPages, NodeCachePages, AssetColumns, CatalogAdmin):
     """What people see and link to."""
 
     list_display = (
@@ -84,12 +87,6 @@ class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
     search_help_text = "An id or a key, whole; or a part of a name, within the assets listed here. owner:NAME narrows."
     actions = ("delete_selected",)
     change_form_template = "admin/assets/asset/change_form.html"
-    fieldsets = (
-        (None, {"fields": ("full_name", "content_type", "size_shown", "owner_link", "state", "folder")}),
-        ("Bytes", {"fields": ("bucket", "full_key", "size", "sha256", "object_link", "content_changed_at")}),
-        ("Origin", {"fields": ("workflow_id", "job_id", "node_id", "made_from", "used_by", *_TIMES)}),
-        ("More", {"fields": ("is_public", "expires_at", "trashed_at", "duration", "pixels", "tags", "metadata_json")}),
-    )  # fmt: skip
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AssetChangeList]:
         """Use the list of assets."""
@@ -99,10 +96,6 @@ class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
         """Keep staff to their own assets; the trash is for superusers."""
         rows = super().get_queryset(request)
         return rows if _sees_all(request) else rows.filter(owner_id=request.user.pk, trashed_at=None)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        """Show every field, let none be edited."""
-        return [name for _, options in self.fieldsets for name in cast("tuple[str, ...]", options["fields"])]
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         """Let files be deleted; a folder would need its children moved first."""
@@ -114,8 +107,9 @@ class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
         return [
             path("library/", view(self.library_view), name="assets_asset_library"),
             path("dashboard/", view(self.dashboard_view), name="assets_asset_dashboard"),
+            path("node-cache/", view(self.node_cache_view), name="assets_asset_node_cache"),
             path("dashboard/purge/", view(self.purge_view), name="assets_asset_purge"),
-            path("dashboard/clear/", view(self.clear_cache_view), name="assets_asset_clear_cache"),
+            path("node-cache/clear/", view(self.clear_cache_view), name="assets_asset_clear_cache"),
             path("library/zip/", view(self.zip_view), name="assets_asset_zip"),
             path("library/assets/", view(self.browse_view), name="assets_asset_browse"),
             path("<uuid:asset_id>/preview/", view(self.preview_view, cacheable=True), name="assets_asset_preview"),
@@ -173,18 +167,26 @@ class AssetAdmin(LibraryPages, DashboardPages, AssetColumns, CatalogAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the page of an asset; another user's is 404."""
+        """Show the page of an asset; another user's is 404, and what is sent to it is refused."""
         asset = self._find(request, unquote(object_id))
+        if request.method not in ("GET", "HEAD"):
+            raise PermissionDenied
+        sources, outputs = made_from(asset.pk, limit=_RELATED), used_by([asset.pk], limit=_RELATED)
         context = {
-            "subtitle": display.visible(asset.name),
+            **self.admin_site.each_context(request),
+            "title": "Asset",
+            "subtitle": display.visible(asset.name) or asset.pk.hex,
+            "opts": self.opts,
+            "is_nav_sidebar_enabled": False,
             "asset": asset,
-            "lineage": lineage_picture(asset),
-            "viewed": view_of(asset),
+            "facts": facts_of(asset, sources=sources, outputs=outputs),
+            "lineage": lineage_picture(asset, sources, outputs),
+            "may_delete": self.has_delete_permission(request, asset),
             **_links(request, asset),
+            "viewed": view_of(asset),
             **(extra_context or {}),
         }
-        page = super().change_view(request, object_id, form_url, context)
-        return with_policy(page)
+        return with_policy(TemplateResponse(request, self.change_form_template, context))
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The dashboard: what is stored, by type, day and user; the largest files; purge, integrity and the node cache.
+"""The dashboard: what is stored, by type, day and user; the largest files; purge and integrity.
 
 Everybody sees their own figures. What concerns the whole service is for superusers; a purge shows what it would take
 before it asks to be confirmed. Counts come from counters and indexes: the page costs the same at a million assets.
@@ -23,15 +23,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from assets.admin.display import asset_link, size, visible
 from assets.admin.library import with_policy
+from assets.admin.node_cache import cache_told
 from assets.admin.plots import Bar, bars, columns
 from assets.admin.windows import is_superuser
 from assets.models import Account, Asset, IntegrityRun
 from assets.services import PurgeReport, purge, release_connection
 from assets.services.usage import TRASH, Amount, Usage, usage_of
-from storagecache.environment import Environment
 from storagecache.errors import StorageError
-from storagecache.node_cache.errors import ClearFailedError
-from storagecache.node_cache.statistics import TIERS, Stats
 
 DAYS: Final = 60
 LARGEST: Final = 10
@@ -54,6 +52,7 @@ class DashboardPages:
         context = {
             **admin.admin_site.each_context(request),
             "title": "Dashboard",
+            "is_nav_sidebar_enabled": False,
             "opts": admin.opts,
             **own_figures(owner_id, timezone.now()),
             **(service_figures(with_purge="figures" in request.GET) if is_superuser(request) else {}),
@@ -63,7 +62,7 @@ class DashboardPages:
     @method_decorator(require_POST)
     def purge_view(self, request: HttpRequest) -> HttpResponse:
         """Purge, once it is confirmed."""
-        _for_superusers(request)
+        for_superusers(request)
         release_connection()
         try:
             report = purge(limit=PURGED)
@@ -75,28 +74,13 @@ class DashboardPages:
                 messages.warning(request, visible(failure, 300))
         return HttpResponseRedirect(reverse("admin:assets_asset_dashboard"))
 
-    @method_decorator(require_POST)
-    def clear_cache_view(self, request: HttpRequest) -> HttpResponse:
-        """Clear the node cache of a workflow, a node type, or all."""
-        _for_superusers(request)
-        workflow, node_type = (request.POST.get(name, "").strip()[:255] or None for name in ("workflow", "node_type"))
-        if workflow is None and node_type is None and "all" not in request.POST:
-            messages.error(request, "Name a workflow or a node type, or choose everything.")
-        else:
-            self._clear(request, workflow, node_type)
-        return HttpResponseRedirect(reverse("admin:assets_asset_dashboard"))
 
-    @staticmethod
-    def _clear(request: HttpRequest, workflow: str | None, node_type: str | None) -> None:
-        try:
-            Environment.get_node_cache().clear(workflow=workflow, node_type=node_type)
-        except ClearFailedError as error:
-            messages.error(request, str(error))
-        else:
-            messages.success(request, "The node cache is cleared.")
+def for_superusers(request: HttpRequest) -> None:
+    """Refuse anybody else.
 
-
-def _for_superusers(request: HttpRequest) -> None:
+    Raises:
+        PermissionDenied
+    """
     if not is_superuser(request):
         raise PermissionDenied
 
@@ -139,33 +123,14 @@ def service_figures(*, with_purge: bool) -> dict[str, Any]:
     """Give what concerns the whole service; three statements, and those of a dry run when it is asked for."""
     accounts = Account.objects.select_related("user").order_by("-used_bytes")[:_USERS]
     users = [Bar(account.user.get_username(), account.used_bytes) for account in accounts]
-    processes, tiers, told = _cache_figures()
     return {
         "is_superuser": True,
         "users": bars("Bytes by user", users) if users else "",
         "runs": list(IntegrityRun.objects.order_by("-pk")[:_RUNS]),
         "purge": _told(purge(dry_run=True)) if with_purge else "",
         "purge_limit": PURGED,
-        "cache_processes": processes,
-        "cache_tiers": tiers,
-        "cache_told": told,
+        "cache": cache_told(),
     }
-
-
-def _cache_figures() -> tuple[int, list[tuple[str, int, int, str, str]], str]:
-    try:
-        processes, stats = Environment.get_node_cache().stats_of_all()
-    except (StorageError, OSError) as error:
-        return 0, [], f"The statistics cannot be read: {error}"
-    saved = round(float(stats.get("seconds_saved", 0)))
-    told = f"{stats.get('hits', 0)} hits, {stats.get('misses', 0)} misses, {saved} s of computing saved"
-    return processes, [_tier(name, stats) for name in TIERS], told
-
-
-def _tier(name: str, stats: Stats) -> tuple[str, int, int, str, str]:
-    hits, misses = int(stats[name]["hits"]), int(stats[name]["misses"])
-    rate = f"{100 * hits // (hits + misses)} %" if hits + misses else ""
-    return name.upper(), hits, misses, rate, size(int(stats[name]["bytes"]))
 
 
 def _told(report: PurgeReport) -> str:

@@ -77,10 +77,9 @@ class Asked:
         if self.ids:
             return Page(tuple(find_assets(self.owner_id, self.ids)), "")
         if self.in_trash:
-            return list_trash(self.owner_id, cursor=self.cursor, size=PAGE)
+            return list_trash(self.owner_id, term=self.term, filters=self.filters, cursor=self.cursor, size=PAGE)
         if self.term:
-            prefix = self.filters.content_type
-            found = search_assets(self.owner_id, self.term, content_type=prefix, cursor=self.cursor, size=PAGE)
+            found = search_assets(self.owner_id, self.term, filters=self.filters, cursor=self.cursor, size=PAGE)
             return Page(found.assets, found.next)
         return list_assets(self.owner_id, self.filters, order=self.order, cursor=self.cursor, size=PAGE)
 
@@ -157,7 +156,7 @@ def answer(asked: Asked) -> dict[str, Any]:
         "assets": [_cell(asset, links) for asset in page.assets],
         "next": page.next,
         "order": asked.order,
-        "everywhere": bool(asked.term) or asked.filters.parent_id is None,
+        "everywhere": bool(asked.term) or asked.filters.parent_id is None or asked.in_trash,
         "path": [] if asked.cursor or asked.ids else _path(asked),
     }
 
@@ -180,7 +179,7 @@ def read_asked(request: HttpRequest) -> Asked:
     return Asked(
         owner_id=owner_id,
         filters=filters,
-        order=_order(sent.get("order", ""), filters),
+        order=_order(sent, filters),
         term=term if len(term := sent.get("q", "").strip()) >= MIN_TERM else "",
         cursor=sent.get("cursor", ""),
         in_trash=sent.get("state") == "trash",
@@ -200,34 +199,38 @@ def _owner(request: HttpRequest, name: str) -> int:
 
 
 def _filters(owner_id: int, sent: dict[str, str]) -> Filters:
-    """Read the filters. They look everywhere unless a folder is named; sizes look in a folder, by its index."""
+    """Read the filters; they look everywhere unless a folder is named. With none it is home."""
     filters = Filters(
         content_type=sent.get("type", ""),
         workflow_id=sent.get("workflow", ""),
         job_id=sent.get("job", ""),
         tag=sent.get("tag", ""),
+        bucket=_bucket(sent.get("storage", "")),
         first_id=_first_id("from", sent.get("from", "")),
         end_id=_first_id("to", sent.get("to", ""), days=1),
         least_size=_number("min", sent.get("min", "")),
         most_size=_number("max", sent.get("max", "")),
         parent_id=sent.get("folder") or None,
     )
-    is_sized = filters.least_size is not None or filters.most_size is not None
-    if filters.parent_id is None and (is_sized or filters == Filters()):
-        return Filters(**{name: getattr(filters, name) for name in _FIELDS} | {"parent_id": str(owner_id)})
-    return filters
+    return Filters(parent_id=str(owner_id)) if filters == Filters() else filters
 
 
-_FIELDS: Final = ("content_type", "workflow_id", "job_id", "tag", "first_id", "end_id", "least_size", "most_size")
-
-
-def _order(text: str, filters: Filters) -> Order:
+def _order(sent: dict[str, str], filters: Filters) -> Order:
     """Read the order. What no index gives in that order is given newest first; what is bounded by size, by size."""
+    if len(sent.get("q", "").strip()) >= MIN_TERM:
+        return "created"
     if filters.least_size is not None or filters.most_size is not None:
         return "-size"
-    if text not in ORDERS or (filters.parent_id is None and text in ("name", "-size")):
+    text = sent.get("order", "")
+    if text not in ORDERS or (filters.parent_id is None and text == "name") or sent.get("state") == "trash":
         return "-created"
     return cast("Order", text)
+
+
+def _bucket(text: str) -> str:
+    if text and text not in Asset.Bucket.values:
+        raise AskedError("storage: assets or temp.")
+    return text
 
 
 def _number(name: str, text: str) -> int | None:
@@ -281,6 +284,7 @@ def _cell(asset: Asset, links: Links) -> dict[str, Any]:
         "size": asset.size,
         "created": asset.created_at.isoformat(),
         "tags": asset.tags,
+        "temp": asset.bucket == Asset.Bucket.TEMP,
         "duration": asset.duration,
         "color": stored.color if stored else "",
         "thumb": f"{picture.path}?{picture.query}" if picture.path else "",

@@ -11,10 +11,9 @@ from django.utils.safestring import SafeString
 
 from assets.admin.display import size, visible
 
-_LINE: Final = 24  # pixels from bar to bar
-_LABEL, _BAR, _VALUE = 130, 260, 100  # pixels
+_WIDE: Final = 1000  # pixels of the longest bar, stretched to the room there is
 _DAY_HEIGHT: Final = 110
-_DAY_STEP: Final = 8
+_DAY_STEP: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +24,29 @@ class Bar:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A label, and how many look-ups found something and nothing."""
+
+    label: str
+    hits: int
+    misses: int
+
+
 def bars(title: str, values: Sequence[Bar]) -> SafeString:
-    """Draw one bar beneath the other, the longest as wide as there is room."""
+    """Draw one bar beneath the other, as rows of a table; the longest is as wide as there is room."""
     most = max((value.bytes for value in values), default=0) or 1
     rows = (
-        (
-            visible(value.label, 18),
-            number * _LINE + 16,
-            _LABEL,
-            number * _LINE + 4,
-            max(1, max(0, value.bytes) * _BAR // most),
-            _LABEL + _BAR + 8,
-            size(value.bytes),
-        )
-        for number, value in enumerate(values)
+        (visible(value.label, 40), _WIDE, max(2, max(0, value.bytes) * _WIDE // most), size(value.bytes))
+        for value in values
     )
     drawn = format_html_join(
         "",
-        '<text x="0" y="{1}">{0}</text><rect x="{2}" y="{3}" width="{4}" height="16" rx="3"/>'
-        '<text x="{5}" y="{1}">{6}</text>',
+        '<tr><th scope="row">{0}</th><td><svg viewBox="0 0 {1} 1" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="{2}" height="1"/></svg></td><td class="board-number">{3}</td></tr>',
         rows,
     )
-    return _svg(title, _LABEL + _BAR + _VALUE, max(1, len(values)) * _LINE, drawn)
+    return format_html('<table class="plot-bars" aria-label="{}"><tbody>{}</tbody></table>', title, drawn)
 
 
 def columns(title: str, values: Sequence[Bar]) -> SafeString:
@@ -54,14 +54,33 @@ def columns(title: str, values: Sequence[Bar]) -> SafeString:
     most = max((value.bytes for value in values), default=0) or 1
     rows = []
     for number, value in enumerate(values):
-        height = max(1, max(0, value.bytes) * _DAY_HEIGHT // most)
+        height = max(0, value.bytes) * _DAY_HEIGHT // most
         said = f"{visible(value.label)}: {size(value.bytes)}"
         rows.append((said, number * _DAY_STEP, _DAY_HEIGHT - height, _DAY_STEP - 2, height))
-    drawn = format_html_join("", '<rect x="{1}" y="{2}" width="{3}" height="{4}"><title>{0}</title></rect>', rows)
-    return _svg(title, max(1, len(values)) * _DAY_STEP, _DAY_HEIGHT, drawn)
+    return _timeline(title, rows, values, f"{size(most)} at most" if any(value.bytes > 0 for value in values) else "")
 
 
-def _svg(title: str, width: int, height: int, drawn: SafeString) -> SafeString:
-    return format_html(
-        '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>', width, height, title, drawn
+def rates(title: str, values: Sequence[Rate]) -> SafeString:
+    """Draw the share of hits among look-ups, one column beside the other; an hour without any is a gap."""
+    rows = []
+    for number, value in enumerate(values):
+        asked = value.hits + value.misses
+        height = max(2, value.hits * _DAY_HEIGHT // asked) if asked else 0
+        said = f"{visible(value.label)}: {value.hits} of {asked}"
+        rows.append((said, number * _DAY_STEP, _DAY_HEIGHT - height, _DAY_STEP - 2, height))
+    return _timeline(title, rows, values, "100 %")
+
+
+def _timeline(
+    title: str, rows: Sequence[tuple[str, int, int, int, int]], values: Sequence[Bar] | Sequence[Rate], top: str
+) -> SafeString:
+    """Draw columns, as wide as there is room, with the first and the last label and what the top stands for."""
+    drawn = format_html_join(
+        "", '<rect x="{1}" y="{2}" width="{3}" height="{4}"><title>{0}</title></rect>', (r for r in rows if r[4])
     )
+    ends = (values[0].label, values[-1].label) if values else ("", "")
+    return format_html(
+        '<p class="plot-ends">{}</p><svg class="plot plot-wide" viewBox="0 0 {} {}" preserveAspectRatio="none"'
+        ' role="img" aria-label="{}">{}</svg><p class="plot-ends"><span>{}</span><span>{}</span></p>',
+        top, max(1, len(rows)) * _DAY_STEP, _DAY_HEIGHT, title, drawn, visible(ends[0]), visible(ends[1]),
+    )  # fmt: skip

@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
+from django.core.files.storage import storages
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from assets.admin.display import PREVIEW_BYTES, essence, is_shown_inline, visible
-from assets.models import Asset
+from assets.media.kinds import COLUMNS, ROWS
+from assets.media.sandbox import CELL, NoPreviewError, table_of
+from assets.media.source import local_file
+from assets.models import Asset, StoredObject
 from assets.services import open_asset, release_connection
-from assets.services.lineage import Uses, made_from, used_by
+from assets.services.lineage import Uses
+from assets.staging import staging_folder
 from storagecache.errors import StorageError
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["image", "video", "audio", "pdf", "text", "table", "hex", "none"]
 
 HEAD: Final = 64 << 10  # bytes that are read of texts and tables
-ROWS: Final = 50
-COLUMNS: Final = 30
-_CELL: Final = 200  # characters
+_PARQUET: Final = b"PAR1"  # its first four bytes
+_READERS: Final = threading.BoundedSemaphore(2)  # tables that are decoded at once for pages of this process
+_PATIENCE: Final = 10.0  # seconds to wait for one of them
 _HEX: Final = 256  # bytes
 _TABLES: Final = {"text/csv": ",", "text/tab-separated-values": "\t"}
 _LINEAGE: Final = 5  # assets on each side of the picture
@@ -42,6 +51,7 @@ class View:
     text: str = ""
     rows: tuple[tuple[str, ...], ...] = ()
     is_cut: bool = False
+    note: str = ""
 
 
 def view_of(asset: Asset) -> View:
@@ -56,6 +66,8 @@ def view_of(asset: Asset) -> View:
             head = stream.read(HEAD)
     except StorageError as error:
         return View("none", str(error))
+    if head.startswith(_PARQUET):
+        return _parquet_view(head, asset, asset.object)
     return _read_view(head, asset, is_cut=asset.object.size > len(head))
 
 
@@ -70,13 +82,32 @@ def _inline_kind(content_type: str) -> Kind:
     return kinds.get(main, "pdf")
 
 
+def _parquet_view(head: bytes, asset: Asset, stored: StoredObject) -> View:
+    """Show the first rows of a Parquet file, which are read in a process of their own; else the first bytes."""
+    storage = storages[stored.storage]
+    table = None
+    if _READERS.acquire(timeout=_PATIENCE):
+        try:
+            folder = staging_folder(storage)
+            with local_file(storage, stored.key, size=stored.size, kind="table", folder=folder) as stream:
+                table = table_of(stream)
+        except (NoPreviewError, StorageError) as error:
+            logger.info("no rows asset=%s reason=%s", asset.pk, error)
+        finally:
+            _READERS.release()
+    if table is None:
+        return View("hex", hex_lines(head[:_HEX]), note="This table could not be read. These are its first bytes.")
+    shown = f"the first {len(table.rows) - 1:,} are shown" if table.count > ROWS else "all are shown"
+    return View("table", rows=table.rows, note=f"{table.count:,} rows, {table.columns:,} columns; {shown}.")
+
+
 def _read_view(head: bytes, asset: Asset, *, is_cut: bool) -> View:
     text = _text(head, is_cut=is_cut)
     if text is None or not head:
         return View("hex", hex_lines(head[:_HEX]), is_cut=is_cut or len(head) > _HEX)
     delimiter = _TABLES.get(essence(asset))
     if delimiter and (rows := _rows(text, delimiter)):
-        return View("table", rows=rows, is_cut=is_cut or len(rows) == ROWS)
+        return View("table", rows=rows, is_cut=is_cut or len(rows) > ROWS)
     if essence(asset) == "application/json" and not is_cut:
         text = _indented(text)
     return View("text", text, is_cut=is_cut)
@@ -96,10 +127,10 @@ def _text(head: bytes, *, is_cut: bool) -> str | None:
 
 def _rows(text: str, delimiter: str) -> tuple[tuple[str, ...], ...]:
     try:
-        rows = list(islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), ROWS))
+        rows = list(islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), ROWS + 1))
     except csv.Error:
         return ()
-    return tuple(tuple(cell[:_CELL] for cell in row[:COLUMNS]) for row in rows)
+    return tuple(tuple(cell[:CELL] for cell in row[:COLUMNS]) for row in rows)
 
 
 def _indented(text: str) -> str:
@@ -129,9 +160,9 @@ _NODE: Final = (
 _EDGE: Final = '<path d="M{} {} C{} {} {} {} {} {}"/>'
 
 
-def lineage_picture(asset: Asset) -> SafeString | str:
-    """Draw what an asset was made from, itself, and what was made of it; nothing without lineage. Four statements."""
-    sources, outputs = made_from(asset.pk, limit=_LINEAGE), used_by([asset.pk], limit=_LINEAGE)
+def lineage_picture(asset: Asset, sources: Uses, outputs: Uses) -> SafeString | str:
+    """Draw what an asset was made from, itself, and what was made of it, a few of each; nothing without lineage."""
+    sources, outputs = (Uses(uses.assets[:_LINEAGE], more=uses.more) for uses in (sources, outputs))
     if not sources.assets and not outputs.assets:
         return ""
     rows = max(len(sources.assets), len(outputs.assets))

@@ -131,6 +131,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what Django refuses: a body or form beyond its bounds, a malformed form, a hostile Host name."""
     if isinstance(exception, RequestDataTooBig):
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        discard = getattr(request.META["wsgi.input"], "discard", None)  # PacedInput, below Django
+        if discard is not None:
+            discard()
         return error_response(413, f"The JSON, or the fields of the form, have more than {limit} bytes.")
     if isinstance(exception, TooManyFieldsSent):
         return error_response(400, f"More than {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields were sent.")

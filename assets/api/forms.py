@@ -86,7 +86,7 @@ def read_form(request: HttpRequest) -> AssetForm:
     What Django refuses, and what makes it break off, is put into words by `assets.api.errors`.
 
     Raises:
-        BadRequestError: two files.
+        BadRequestError: two files, or two of the field `json`.
         LengthRequiredError: nobody can tell whether it is whole.
         DigestMismatchError: it was cut on its way.
         ObjectTooLargeError, StorageFullError, SlowBodyError, BackendUnavailableError: the file could not be taken.
@@ -114,6 +114,8 @@ def close_form(request: HttpRequest) -> None:
 def _json_of(request: HttpRequest) -> str | bytes | None:
     """Give the field `json`; browsers send a Blob as a file."""
     sent = request.FILES.get("json")
+    if len(request.FILES.getlist("json")) + len(request.POST.getlist("json")) > 1:
+        raise BadRequestError("json: given more than once.")
     if sent is None:
         return request.POST.get("json")
     if (sent.size or 0) > _JSON_FILE:

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Schema
 from pydantic import BaseModel, Field
 
-from assets.api.requests import caller_id, errors, json_answer, refuse_unknown
+from assets.api.requests import caller_id, errors, json_answer, reads, refuse_unknown
 from assets.api.schemas import AssetOut, asset_out
 from assets.links import current_links
 from assets.services.lineage import trace
@@ -36,7 +36,8 @@ class LineageOut(BaseModel):
     truncated: bool = Field(description="there are more than 500, which are left out")
 
 
-@router.get(
+@reads(
+    router,
     "/assets/{asset_id}/lineage",
     response={200: LineageOut, **errors(404)},
     summary="Trace an asset",

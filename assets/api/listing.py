@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Query, Schema
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.api.errors import BadRequestError, UnprocessableError
-from assets.api.requests import caller_id, errors, json_answer, refuse_unknown, shown
+from assets.api.requests import caller_id, errors, json_answer, reads, refuse_unknown, shown
 from assets.api.schemas import AssetOut, Text, asset_out
 from assets.attributes import COMPARISONS, MAX_CONDITIONS, MAX_KEY, MAX_TEXT, META, Condition, ConditionError, condition
 from assets.links import Links, current_links
@@ -91,12 +91,15 @@ class SearchQuery(Schema):
 def join(api: NinjaAPI) -> None:
     """Add the routes. Not a Router: other routers that share an address would refuse its other methods."""
     listed: dict[str, Any] = {"summary": "List assets", "operation_id": "list_assets"}
-    api.get(
-        "/assets", response={200: AssetPage, **errors(404)}, openapi_extra={"parameters": _META_PARAMETERS}, **listed
-    )(list_page)
-    api.get("/assets/", response=AssetPage, include_in_schema=False)(list_page)
-    api.get(
-        "/assets/search", response={200: SearchPage, **errors()}, summary="Search names", operation_id="search_assets"
+    parameters = {"parameters": _META_PARAMETERS}
+    reads(api, "/assets", response={200: AssetPage, **errors(404)}, openapi_extra=parameters, **listed)(list_page)
+    reads(api, "/assets/", response=AssetPage, include_in_schema=False)(list_page)
+    reads(
+        api,
+        "/assets/search",
+        response={200: SearchPage, **errors()},
+        summary="Search names",
+        operation_id="search_assets",
     )(search_page)
 
 
@@ -126,7 +129,7 @@ def search_page(request: HttpRequest, query: Query[SearchQuery]) -> HttpResponse
         found = search_assets(
             caller_id(request),
             query.query,
-            content_type=query.content_type or "",
+            filters=Filters(content_type=query.content_type or ""),
             cursor=query.cursor,
             size=query.page_size,
         )

@@ -10,13 +10,15 @@ from ninja import Schema
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
-from assets.api.schemas import AssetId, AssetOut, Text
+from assets.api.schemas import AmountOut, AssetId, AssetOut, Text
 from assets.content_types import clean_content_type
+from assets.models import Asset
 from assets.services.folders import FOLDER
 
 MAX_NAME: Final = 1024  # characters
 MAX_TAGS: Final = 100
 MAX_SOURCES: Final = 1000
+MAX_USES: Final = 100  # that an answer names
 MAX_LIFE: Final = 10 * 365 * 86_400  # seconds
 # As JSON schema says it: no control characters, and not only spaces.
 _NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
@@ -86,10 +88,21 @@ class DeleteQuery(Schema):
     permanent: bool = Field(default=False, description="skip the trash; also takes what is in it")
 
 
+class AssetRef(BaseModel):
+    """An asset that is named beside another one."""
+
+    id: str
+    name: str
+
+
 class DeletedOut(BaseModel):
-    """What a deletion took, children before their folders."""
+    """What a deletion took, children before their folders, and whom it may concern."""
 
     deleted_asset_ids: list[str]
+    used_by: list[AssetRef] = Field(
+        default=[],
+        description=f"live assets beside them that were made from them, at most {MAX_USES}; absent when none",
+    )
 
 
 class AssetTree(AssetOut):
@@ -104,7 +117,22 @@ class TreeOut(BaseModel):
     assets: list[AssetTree]
 
 
+class SummaryOut(BaseModel):
+    """What is told of an asset beside its record."""
+
+    breadcrumbs: list[AssetRef] = Field(description="the folders that it lies in, from Home on")
+    content: AmountOut | None = Field(description="the files directly in a folder; null for a file")
+    total: AmountOut | None = Field(description="the files in a folder and in all folders below it; null for a file")
+    used_by: list[AssetRef] = Field(description=f"live assets that were made from it, at most {MAX_USES}")
+    used_by_more: bool = Field(description="there are others")
+
+
 class PackagesOut(BaseModel):
     """Assets of installed packages: there are none here."""
 
     assets: list[dict[str, JsonValue]]
+
+
+def asset_ref(asset: Asset) -> AssetRef:
+    """Name an asset."""
+    return AssetRef(id=asset.pk.hex, name=asset.name)

@@ -21,18 +21,21 @@ from pydantic import BaseModel
 from assets.api.errors import UnprocessableError
 from assets.api.forms import AssetForm, UploadingCaller, close_form, read_form
 from assets.api.record_schemas import (
+    MAX_USES,
     AssetChange,
     AssetCreate,
     DeletedOut,
     DeleteQuery,
     PackagesOut,
     TreeOut,
+    asset_ref,
 )
 from assets.api.requests import (
     caller_id,
     errors,
     json_answer,
     read_json,
+    reads,
     record_check,
     record_etag,
     refuse_unknown,
@@ -42,6 +45,7 @@ from assets.links import Links, current_links
 from assets.models import Asset
 from assets.services import AssetDetails, put_staged, release_connection, replace_content
 from assets.services.folders import FOLDER, create_folder, find_folder
+from assets.services.lineage import Uses, used_beyond
 from assets.services.listing import find_asset, home_since
 from assets.services.records import RecordChange, Tree, change_record, find_by_name, read_tree
 from assets.services.trash import delete_tree, restore, trash_tree
@@ -96,14 +100,15 @@ def create(request: HttpRequest) -> HttpResponse:
     return _record(asset)
 
 
-@router.get("/assets/packages", response={200: PackagesOut, **errors()}, summary="List packages' assets")
+@reads(router, "/assets/packages", response={200: PackagesOut, **errors()}, summary="List packages' assets")
 def list_packages(request: HttpRequest) -> HttpResponse:
     """Give nothing: NodeTool's clients ask for it."""
     refuse_unknown(request)
     return json_answer(PackagesOut(assets=[]))
 
 
-@router.get(
+@reads(
+    router,
     "/assets/by-filename/{path:name}",
     response={200: AssetOut, **errors(404)},
     summary="Get an asset by its name",
@@ -115,8 +120,12 @@ def get_by_name(request: HttpRequest, name: str) -> HttpResponse:
     return _record(find_by_name(caller_id(request), name))
 
 
-@router.get(
-    "/assets/{asset_id}", response={200: AssetOut, **errors(404)}, summary="Get an asset", operation_id="get_asset"
+@reads(
+    router,
+    "/assets/{asset_id}",
+    response={200: AssetOut, **errors(404)},
+    summary="Get an asset",
+    operation_id="get_asset",
 )
 def get_asset(request: HttpRequest, asset_id: str) -> HttpResponse:
     """Give one asset; the user's own id gives the home folder. The ETag is the revision, for If-Match."""
@@ -179,22 +188,20 @@ def replace_asset_content(request: HttpRequest, asset_id: str) -> HttpResponse:
 def delete_asset(request: HttpRequest, asset_id: str, query: Query[DeleteQuery]) -> HttpResponseBase:
     """Move an asset, with all below it, to the trash; the answer is streamed. Ask again to carry on what was cut off.
 
-    When the asset itself is not among the ids, somebody restored it meanwhile.
+    When the asset itself is not among the ids, somebody restored it meanwhile. Last are the assets that were made from
+    what went; they stay as they are.
     """
     refuse_unknown(request, DeleteQuery)
     caller = caller_id(request)
     _refuse_home(caller, asset_id)
     delete = delete_tree if query.permanent else trash_tree
     wanted = _uuid(asset_id)
+    uses = used_beyond(caller, wanted, limit=MAX_USES)  # before what tells it goes, too
     batches = delete(caller, wanted, check=record_check(request))
     first = next(batches, [])
-    if wanted in first:
-        return json_answer(DeletedOut(deleted_asset_ids=[found.hex for found in first]))
-    return StreamingHttpResponse(
-        _deleted(itertools.chain([first], batches)),
-        content_type="application/json",
-        headers={"Cache-Control": "private, no-store"},
-    )
+    text = _deleted(itertools.chain([first], batches), uses)
+    kind = HttpResponse if wanted in first else StreamingHttpResponse
+    return kind(text, content_type="application/json", headers={"Cache-Control": "private, no-store"})
 
 
 @router.post(
@@ -211,7 +218,8 @@ def restore_asset(request: HttpRequest, asset_id: str) -> HttpResponse:
     return _record(find_asset(caller, asset_id))
 
 
-@router.get(
+@reads(
+    router,
     "/assets/{asset_id}/recursive",
     response={200: TreeOut, **errors(404)},
     summary="Get a tree",
@@ -293,14 +301,17 @@ def _uuid(asset_id: str) -> UUID:
     return found
 
 
-def _deleted(batches: Iterator[list[UUID]]) -> Iterator[str]:
+def _deleted(batches: Iterator[list[UUID]], uses: Uses) -> Iterator[str]:
     """Write the answer of a deletion while it goes on."""
     lead = '{"deleted_asset_ids":['
     for batch in batches:
         if batch:
             yield lead + ",".join(json.dumps(found.hex) for found in batch)
             lead = ","
-    yield "]}" if lead == "," else lead + "]}"
+    yield "]" if lead == "," else lead + "]"
+    if uses.assets:
+        yield f',"used_by":[{",".join(asset_ref(asset).model_dump_json() for asset in uses.assets)}]'
+    yield "}"
 
 
 def _tree_text(root: AssetOut, tree: Tree, root_id: UUID | None, links: Links) -> Iterator[str]:

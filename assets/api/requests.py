@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI, Router
 from ninja.errors import ValidationError
 from ninja.security.base import AuthBase
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from assets.serving.conditions import matches_strongly
 from storagecache.errors import PreconditionFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
+View = TypeVar("View", bound=Callable[..., Any])
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SHOWN: Final = 64  # characters of what a client sent
 
@@ -47,6 +49,19 @@ class Caller(AuthBase):
 def errors(*statuses: int) -> dict[int, Any]:
     """Document the errors of a route: those that every route can answer, and these."""
     return dict.fromkeys(sorted({400, 401, 403, 422, 429, 503, *statuses}), ErrorOut)
+
+
+def reads(routes: NinjaAPI | Router, path: str, **documented: Any) -> Callable[[View], View]:
+    """Join a route that reads: GET, and HEAD, whose answer `assets.serving.framing` leaves without its body.
+
+    RFC 9110 9.1 asks every server for both. Arguments are those of ninja's `get`.
+    """
+
+    def join(view: View) -> View:
+        routes.api_operation(["HEAD"], path, include_in_schema=False)(view)
+        return routes.get(path, **documented)(view)
+
+    return join
 
 
 def refuse_unknown(

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from assets.api import archive, lineage, listing, records, usage
+from assets.api import archive, lineage, listing, records, summary, usage
 from assets.api.errors import error_response
 from assets.api.parsing import StrictParser, reason_of
 from assets.api.requests import Caller, caller_id, errors, json_answer, refuse_unknown
@@ -20,6 +20,7 @@ from assets.api.schemas import UrlsIn, UrlsOut
 from assets.api.thumbnails import router as thumbnails
 from assets.links import Links
 from assets.services.listing import find_assets
+from storagecache.environment import SIGNED_URL_LIFE
 from storagecache.errors import ObjectNotFoundError
 
 _MAX_REASONS: Final = 3  # in the text of one error
@@ -49,7 +50,7 @@ def sign_urls(request: HttpRequest, body: UrlsIn) -> HttpResponse:
     assets = find_assets(caller_id(request), set(body.asset_ids))
     if body.asset_ids and not assets:
         raise ObjectNotFoundError("None of the assets is there.")
-    links = Links.at(time.time(), life=body.expires_in)
+    links = Links.at(time.time(), life=body.expires_in or SIGNED_URL_LIFE)
     urls = ((asset.pk.hex, links.url(asset)) for asset in assets)
     return json_answer(UrlsOut(urls={asset_id: url for asset_id, url in urls if url}))
 
@@ -91,4 +92,5 @@ for _path, _shown in (("/assets", True), ("/assets/", False)):
 api.add_router("", archive.router)
 api.add_router("", lineage.router)
 api.add_router("", usage.router)
+api.add_router("", summary.router)
 api.add_router("", records.router)  # behind all others: it takes any word behind /assets/ for an id

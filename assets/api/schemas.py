@@ -56,13 +56,20 @@ class UrlsIn(Schema):
     """The assets whose URLs are asked for."""
 
     asset_ids: list[AssetId] = Field(max_length=MAX_IDS)
-    expires_in: int = Field(default=SIGNED_URL_LIFE, ge=1, le=MAX_LIFE, description="seconds")
+    expires_in: int | None = Field(default=None, ge=1, le=MAX_LIFE, description=f"seconds; {SIGNED_URL_LIFE} if null")
 
 
 class UrlsOut(BaseModel):
     """A URL for each asset that is there and has bytes, by its id."""
 
     urls: dict[str, str]
+
+
+class AmountOut(BaseModel):
+    """How much there is."""
+
+    bytes: int
+    count: int = Field(description="files")
 
 
 class ErrorOut(BaseModel):

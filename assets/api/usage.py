@@ -5,21 +5,15 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Router
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from assets.api.requests import caller_id, errors, json_answer, refuse_unknown
+from assets.api.requests import caller_id, errors, json_answer, reads, refuse_unknown
+from assets.api.schemas import AmountOut
 from assets.models import Asset
 from assets.services.listing import find_assets
 from assets.services.usage import DAYS, FOLDERS, TRASH, Amount, Usage, usage_of
 
 router = Router()
-
-
-class AmountOut(BaseModel):
-    """How much there is."""
-
-    bytes: int
-    count: int = Field(description="files")
 
 
 class TypeUsageOut(AmountOut):
@@ -52,7 +46,7 @@ class UsageOut(AmountOut):
     by_day: list[DayUsageOut] = Field(description=f"of the last {DAYS} days, latest first")
 
 
-@router.get("/usage", response={200: UsageOut, **errors()}, summary="Usage", operation_id="usage")
+@reads(router, "/usage", response={200: UsageOut, **errors()}, summary="Usage", operation_id="usage")
 def usage(request: HttpRequest) -> HttpResponse:
     """Give bytes and counts of the user's files, from counters that follow every change."""
     refuse_unknown(request)
@@ -61,14 +55,13 @@ def usage(request: HttpRequest) -> HttpResponse:
 
 
 def _usage_out(user_id: int, found: Usage) -> UsageOut:
-    places = {Asset.Bucket.ASSETS: Amount(), Asset.Bucket.TEMP: Amount(), TRASH: Amount()} | found.places
-    live = places[Asset.Bucket.ASSETS] + places[Asset.Bucket.TEMP]
+    places = {Asset.Bucket.TEMP: Amount(), TRASH: Amount()} | found.places
     folders = _largest(found.folders)[:FOLDERS]
     names = {asset.pk.hex: asset.name for asset in find_assets(user_id, [text for text, _ in folders])}
     names[str(user_id)] = "Home"
     return UsageOut(
         user_id=str(user_id),
-        **_amount(live),
+        **_amount(found.live),
         temp=AmountOut(**_amount(places[Asset.Bucket.TEMP])),
         trash=AmountOut(**_amount(places[TRASH])),
         by_type=[TypeUsageOut(type=name, **_amount(amount)) for name, amount in _largest(found.groups)],

@@ -1,4 +1,5 @@
-"""Set right what can be set right without loss: objects without a row are set aside, counters are counted anew.
+"""Set right what can be set right without loss: objects without a row are set aside, counters are counted anew,
+thumbnails are made again.
 
 Nothing is deleted at once, no row ever. It looks first, at everything; then it refuses as a whole when there is any
 doubt about catalog or buckets; then it judges each object again. A report of an earlier run is never applied.
@@ -19,12 +20,13 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from assets.integrity import quarantine
-from assets.integrity.counters import CHECKS
+from assets.integrity.counters import MENDERS, differing
 from assets.integrity.identity import UnsureError, refuse_older_catalog, refuse_wrong_bucket
 from assets.integrity.places import Place, find_places
 from assets.integrity.runs import KEPT_FINDINGS, RunKind, fail, verify
 from assets.integrity.verify import Kind, refuse_unknown_buckets
-from assets.models import IntegrityFinding, IntegrityRun, StoredObject
+from assets.models import IntegrityFinding, IntegrityRun, Rendition, StoredObject
+from assets.services.previews import ask
 from assets.services.sections import release_connection
 from storagecache.environment import Environment
 from storagecache.errors import InvalidKeyError, ObjectNotFoundError, StorageError
@@ -36,12 +38,15 @@ _OURS: Final = re.compile(r"(?:\A|/)([0-9a-f]{2})/(?P<id>[0-9a-f]{12}7[0-9a-f]{1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    """What a repair did: objects set aside, put back because their row turned up, and deleted after their time."""
+    """What a repair did: objects set aside, put back because their row turned up, and deleted after their time;
+    counters counted anew, and objects whose small pictures are to be made again.
+    """
 
     set_aside: int = 0
     returned: int = 0
     deleted: int = 0
     counters: int = 0
+    thumbnails: int = 0
 
 
 def repair(
@@ -69,8 +74,9 @@ def apply(run: IntegrityRun) -> RepairReport:
         returned = quarantine.settle()
         moved = sum(_set_aside(run, place) for place in find_places())
         return RepairReport(
-            set_aside=moved, returned=returned, deleted=quarantine.delete_due(), counters=_mend_counters()
-        )
+            set_aside=moved, returned=returned, deleted=quarantine.delete_due(), counters=_mend_counters(),
+            thumbnails=_mend_thumbnails(run),
+        )  # fmt: skip
     except (StorageError, DatabaseError) as error:
         fail(run, str(error))
         raise
@@ -151,9 +157,19 @@ def _sized(place: Place, key: str) -> list[tuple[str, int]]:
 
 def _mend_counters() -> int:
     """Count anew what differs now."""
-    mended = 0
-    for check in CHECKS:
-        for found in list(check.differing()):
-            check.mend(found.owner_id)
-            mended += 1
-    return mended
+    found = differing()
+    release_connection()
+    for difference in found:
+        MENDERS[difference.counter](difference.owner_id)
+    return len(found)
+
+
+def _mend_thumbnails(run: IntegrityRun) -> int:
+    """Have those objects looked into again whose pictures are lost; the new ones take the place of the old rows."""
+    last, asked = UUID(int=0), 0
+    found = IntegrityFinding.objects.filter(run=run, kind=Kind.THUMBNAIL_MISSING).order_by("pk")
+    while page := list(found.filter(pk__gt=last).values_list("pk", "row_id")[: quarantine.BATCH]):
+        last, ids = page[-1][0], [UUID(row_id) for _, row_id in page]
+        lost = dict(Rendition.objects.filter(object__in=ids).values_list("object_id", "source_id"))
+        asked += ask(list({lost.get(found_id, found_id) for found_id in ids}))
+    return asked

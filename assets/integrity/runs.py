@@ -31,7 +31,6 @@ KEPT_FINDINGS: Final = 100_000  # of one run; all are counted
 KEPT_RUNS: Final = 50
 RESUMED_WITHIN: Final = timedelta(hours=24)  # older beginnings say too little about now
 _SILENT: Final = timedelta(minutes=5)  # then the process on another machine is taken for dead
-_AGAIN: Final = (Kind.ASSET_NOT_READY, Kind.REFERENCE_NOT_READY, Kind.COUNTER_DIFFERS)  # of phases begun anew
 _active: set[str] = set()  # holders of this process
 Status = IntegrityRun.Status
 RunKind = IntegrityRun.Kind
@@ -213,14 +212,12 @@ def _take_over(kind: str, *, deep: bool, since: datetime | None) -> IntegrityRun
     run = left.filter(updated_at__gt=now - RESUMED_WITHIN).order_by("-pk").first()
     if run is None or is_alive(run):
         return None
-    counts = {name: n for name, n in run.counts.items() if name not in _AGAIN}
     holder = new_holder()
     with write_section():
         taken = IntegrityRun.objects.filter(pk=run.pk, holder=run.holder, status=Status.RUNNING)
-        if not taken.update(holder=holder, updated_at=now, counts=counts):
+        if not taken.update(holder=holder, updated_at=now):
             return None
-        IntegrityFinding.objects.filter(run=run, kind__in=_AGAIN).delete()
-    run.holder, run.counts = holder, counts
+    run.holder = holder
     return run
 
 

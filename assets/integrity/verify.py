@@ -22,13 +22,14 @@ from typing import Final, cast
 from uuid import UUID
 
 from django.core.files.storage import storages
-from django.db.models import PROTECT, ForeignObjectRel, Model, Q, QuerySet
+from django.db.models import PROTECT, Count, ForeignObjectRel, Model, Q, QuerySet
 from django.utils import timezone
 
-from assets.integrity.counters import CHECKS
+from assets.integrity.counters import Difference, differing
 from assets.integrity.identity import refuse_wrong_bucket
 from assets.integrity.places import Place, find_places
-from assets.models import StoredObject
+from assets.media.kinds import SIZES
+from assets.models import Rendition, StoredObject
 from assets.services.sections import release_connection
 from storagecache.capabilities import ObjectInfo
 from storagecache.environment import Environment
@@ -46,6 +47,10 @@ PURGE_LAG: Final = timedelta(hours=1)  # how far the purge may be behind
 HOLDERS: Final = 5  # named in a finding
 BLOCK: Final = 256 << 10  # bytes hashed at a time
 MOST_UNREADABLE: Final = 10  # then the backend is down rather than an object lost
+_PICTURE: Final = f"{Rendition._meta.model_name} "
+_FIRST: Final = "0" * 32  # an id before all others
+_UNREADY: Final = (StoredObject.State.PENDING, StoredObject.State.DELETING)
+_DONE: Final = "done"  # how far a phase has come that has a single step
 
 
 class Kind(StrEnum):
@@ -53,6 +58,7 @@ class Kind(StrEnum):
 
     OBJECT_WITHOUT_ROW = "object_without_row"
     ROW_WITHOUT_OBJECT = "row_without_object"
+    THUMBNAIL_MISSING = "thumbnail_missing"
     WRONG_SIZE = "wrong_size"
     WRONG_DIGEST = "wrong_digest"
     ASSET_NOT_READY = "asset_not_ready"
@@ -84,6 +90,13 @@ class _Row:
     sha256: str
     state: str
     state_changed_at: datetime = datetime.max.replace(tzinfo=UTC)
+    preview: str = ""
+    color: str = ""
+
+    @property
+    def has_pictures(self) -> bool:
+        """Tell whether small pictures were made of it."""
+        return self.is_ready and self.preview == StoredObject.Preview.MADE and bool(self.color)
 
     @property
     def is_ready(self) -> bool:
@@ -181,6 +194,7 @@ class Verification:
             findings = [*self._judge_objects(place, [info for info, row in suspects if info and row is None])]
             findings += self._judge_rows(place, [row for _, row in suspects if row and row.is_ready])
             findings += _judge_stuck(place, [row for _, row in chunk.suspects if row and not row.is_ready])
+            findings += _judge_pictures(place, chunk.pictured)
             done = chunk.last if _is_text(chunk.last) else done
             yield done, findings
 
@@ -223,7 +237,7 @@ class Verification:
         rows = StoredObject.objects.filter(bucket=place.bucket, storage__in=place.aliases, key__gt=last)
         if self.since is not None:
             rows = rows.filter(created_at__gte=self.since)
-        names = ("key", "id", "storage", "size", "sha256", "state", "state_changed_at")
+        names = ("key", "id", "storage", "size", "sha256", "state", "state_changed_at", "preview", "color")
         page = [_Row(*values) for values in rows.order_by("key").values_list(*names)[:PAGE]]
         release_connection()
         return page
@@ -254,8 +268,7 @@ class Verification:
         holders = _holders(lost)
         for object_id, finding in wrong.items():
             if object_id in ready:
-                held = f"; held by {', '.join(holders[object_id])}" if holders.get(object_id) else ""
-                yield replace(finding, detail=finding.detail + held)
+                yield _held(finding, holders.get(object_id, []))
 
     def _examine(self, place: Place, row: _Row) -> Finding | None:
         """Look at the object itself; None when it is as the row says."""
@@ -300,16 +313,14 @@ class Verification:
 
         It starts from the few objects that are not ready: each state has an index of its own.
         """
-        for state in (StoredObject.State.PENDING, StoredObject.State.DELETING):
-            objects = StoredObject.objects.filter(state=state)
-            last = UUID(int=0)
-            while ids := list(objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:PAGE]):
+        begun, _, last_id = after.partition(" ")
+        for state in _UNREADY[_UNREADY.index(begun) if begun else 0 :]:
+            last = UUID(last_id if state == begun else _FIRST)
+            while ids := _next_ids(state, last):
                 findings = [finding for relation in _relations() for finding in self._not_ready(relation, ids)]
                 release_connection()
                 last = ids[-1]
-                yield "", findings
-                if len(ids) < PAGE:
-                    break
+                yield f"{state} {last.hex}", findings
 
     def _not_ready(self, relation: ForeignObjectRel, ids: list[UUID]) -> Iterator[Finding]:
         name = relation.field.name
@@ -323,13 +334,11 @@ class Verification:
             yield _reference_finding(record, getattr(record, name))
 
     def _counters(self, after: str) -> Iterator[tuple[str, list[Finding]]]:
-        """Report counters that differ from what they count."""
-        for check in CHECKS:
-            for found in check.differing():
-                detail = f"says {found.counted}, there are {found.actual}"
-                key = f"{check.name} of user {found.owner_id}"
-                kind = Kind.COUNTER_DIFFERS
-                yield "", [Finding(kind=kind, bucket="", key=key, id=str(found.owner_id), detail=detail)]
+        """Report counters that differ from what they count: all in one step, as they are in one moment."""
+        if not after:
+            found = [_counter_finding(difference) for difference in differing()]
+            release_connection()
+            yield _DONE, found
 
 
 @dataclass(slots=True)
@@ -340,12 +349,15 @@ class _Chunk:
     bytes: int = 0
     last: str = ""
     suspects: list[_Pair] = field(default_factory=list)
+    pictured: list[UUID] = field(default_factory=list)
 
     def add(self, pair: _Pair, *, is_suspect: bool, deep: bool) -> None:
         """Take one more pair."""
         info, row = pair
         self.pairs += 1
         self.last = info.key if info is not None else row.key if row is not None else ""
+        if row is not None and row.has_pictures:
+            self.pictured.append(row.id)
         if is_suspect:
             self.suspects.append(pair)
             self.bytes += row.size if deep and row is not None else 0
@@ -412,6 +424,28 @@ def refuse_unknown_buckets(places: list[Place]) -> None:
         )
 
 
+def _held(finding: Finding, holders: list[str]) -> Finding:
+    """Name who holds a lost object; one that only shows another can be made again."""
+    if not holders:
+        return finding
+    only_shows = all(name.startswith(_PICTURE) for name in holders)
+    kind = Kind.THUMBNAIL_MISSING if only_shows else finding.kind
+    return replace(finding, kind=kind, detail=f"{finding.detail}; held by {', '.join(holders)}")
+
+
+def _judge_pictures(place: Place, ids: list[UUID]) -> Iterator[Finding]:
+    """Report objects that have fewer small pictures now than were made of them."""
+    for start in range(0, len(ids), PAGE):
+        made = StoredObject.objects.filter(pk__in=ids[start : start + PAGE], state=StoredObject.State.READY)
+        made = made.filter(preview=StoredObject.Preview.MADE).exclude(color="")
+        counted = made.order_by("pk").values_list("pk", "key").annotate(shown=Count("renditions"))
+        rows = [found for found in counted if found[2] < len(SIZES)]
+        release_connection()
+        for pk, key, shown in rows:
+            detail = f"{shown} of its {len(SIZES)} small pictures are recorded"
+            yield Finding(kind=Kind.THUMBNAIL_MISSING, bucket=place.bucket, key=key, id=pk.hex, detail=detail)
+
+
 def _is_ours(key: str) -> bool:
     try:
         validate_storage_name(key)
@@ -442,6 +476,11 @@ def _still_ready(ids: list[UUID]) -> set[UUID]:
     return ready
 
 
+def _next_ids(state: str, last: UUID) -> list[UUID]:
+    objects = StoredObject.objects.filter(state=state, pk__gt=last).order_by("pk")
+    return list(objects.values_list("pk", flat=True)[:PAGE])
+
+
 def _relations() -> list[ForeignObjectRel]:
     """Give every foreign key that keeps an object alive, as the purge sees them."""
     return [relation for relation in StoredObject._meta.related_objects if relation.on_delete is PROTECT]
@@ -470,6 +509,12 @@ def _reference_finding(record: Model, stored: StoredObject) -> Finding:
     kind = Kind.ASSET_NOT_READY if name == "asset" else Kind.REFERENCE_NOT_READY
     detail = f"the object of {name} {pk} is {stored.state}"
     return Finding(kind=kind, bucket=stored.bucket, key=stored.key, id=pk, detail=detail)
+
+
+def _counter_finding(found: Difference) -> Finding:
+    detail = f"says {found.counted}, there are {found.actual}"
+    key = f"{found.counter} of user {found.owner_id}"
+    return Finding(kind=Kind.COUNTER_DIFFERS, bucket="", key=key, id=str(found.owner_id), detail=detail)
 
 
 def _is_late(row: _Row) -> bool:

@@ -68,6 +68,10 @@ def look(source: BinaryIO, kind: Kind) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def _looked(source: BinaryIO, kind: Kind) -> tuple[dict[str, Any], list[bytes]]:
+    if kind == "table":
+        from assets.media.tables import parquet_head
+
+        return parquet_head(source), []
     shown, duration = _seen(source, kind)
     head: dict[str, Any] = {"duration": duration, "sizes": {}}
     if shown is None:

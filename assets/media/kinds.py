@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-Kind = Literal["image", "video", "audio"]
+Kind = Literal["image", "video", "audio", "table"]
 
 SIZES: Final = (128, 256, 512)  # pixels of the longer side
+ROWS: Final = 50  # of a table, at most
+COLUMNS: Final = 30
 PICTURE_TYPE: Final = "image/webp"
 
 IMAGES: Final = frozenset(

@@ -28,12 +28,17 @@ _FRAMES_A_SECOND: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A file as somebody might upload it, and the node that might have made it."""
+    """A file as somebody might upload it, and the node that might have made it, out of the sample named `source`.
+
+    `folder` is the name of the folder that it lies in; "" is home.
+    """
 
     name: str
     content: bytes
     node: str
     metadata: dict[str, int | str]
+    folder: str = ""
+    source: str = ""
 
 
 def samples() -> Iterator[Sample]:
@@ -42,7 +47,7 @@ def samples() -> Iterator[Sample]:
     yield from _sounds()
     for number in range(3):
         yield _sample(f"wave {number + 1}.mp4", film("mp4", "libx264", hue=number / 3), "demo.Video", number)
-    yield _sample("wave.webm", film("webm", "libvpx", hue=0.8), "demo.Video", 3)
+    yield _sample("wave.webm", film("webm", "libvpx", hue=0.8), "demo.Video", 3, source="wave 3.mp4")
     yield from _texts()
     yield from _documents()
 
@@ -62,7 +67,7 @@ def picture(number: int) -> Image.Image:
 
 
 def film(container: str, codec: str, *, hue: float = 0.3, frames: int = _FRAMES) -> bytes:
-    """Film a ball that crosses the picture: 320 x 180, 25 frames a second, without sound."""
+    """Film a ball that crosses the sky: 320 x 180, 25 frames a second, without sound."""
     out = io.BytesIO()
     with av.open(out, "w", format=container, options={"fflags": "bitexact"}) as muxer:  # no random ids
         stream = muxer.add_stream(codec, rate=_FRAMES_A_SECOND)
@@ -116,25 +121,27 @@ def _pictures() -> Iterator[Sample]:
         yield _sample(name, _encoded(picture(number), form), "demo.Image", number)
     frames = [_still(step / 8, 0.6) for step in range(8)]
     moving = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=80, loop=0)
-    yield _sample("ball.gif", moving, "demo.Animation", 0)
+    yield _sample("ball.gif", moving, "demo.Animation", 0, source="rings 01.png")
     glass = picture(3).convert("RGBA")
     glass.putalpha(Image.linear_gradient("L").resize(glass.size))
-    yield _sample("glass.png", _encoded(glass, "PNG"), "demo.Image", 99)
+    yield _sample("glass.png", _encoded(glass, "PNG"), "demo.Image", 99, source="rings 04.png")
     logo = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="4" cy="4" r="4"/></svg>'
     yield _sample("logo.svg", logo, "demo.Vector", 0)
 
 
 def _sounds() -> Iterator[Sample]:
     for number, pitch in enumerate((220.0, 277.2, 329.6, 440.0), start=1):
-        yield _sample(f"tone {number}.wav", tone(pitch), "demo.Audio", number)
+        yield _sample(f"tone {number}.wav", tone(pitch), "demo.Audio", number, folder="Sounds")
 
 
 def _texts() -> Iterator[Sample]:
-    yield _sample("notes.md", "# Notes\n\nMade by `make demo`. Grüße, 你好, 🎨.\n".encode(), "demo.Text", 1)
-    yield _sample("log.txt", "".join(f"step {i}: ok\n" for i in range(200)).encode(), "demo.Text", 2)
+    yield _sample(
+        "notes.md", "# Notes\n\nMade by `make demo`. Grüße, 你好, 🎨.\n".encode(), "demo.Text", 1, folder="Texts"
+    )
+    yield _sample("log.txt", "".join(f"step {i}: ok\n" for i in range(200)).encode(), "demo.Text", 2, folder="Texts")
     nodes = {"nodes": [{"id": i, "type": "demo.Node"} for i in range(5)]}
-    yield _sample("workflow.json", json.dumps(nodes, indent=2).encode(), "demo.Text", 3)
-    yield _sample("sample.py", b'"""A program."""\n\nprint("hello")\n', "demo.Text", 4)
+    yield _sample("workflow.json", json.dumps(nodes, indent=2).encode(), "demo.Text", 3, folder="Texts")
+    yield _sample("sample.py", b'"""A program."""\n\nprint("hello")\n', "demo.Text", 4, folder="Texts")
 
 
 def _documents() -> Iterator[Sample]:
@@ -142,14 +149,34 @@ def _documents() -> Iterator[Sample]:
     table = csv.writer(text)
     table.writerow(["seed", "prompt", "score"])
     table.writerows([i, f"a house by the sea, version {i}", round(math.cos(i) ** 2, 4)] for i in range(100))
-    yield _sample("prompts.csv", text.getvalue().encode(), "demo.Table", 1)
-    yield _sample("report.pdf", pdf("Made by make demo"), "demo.Document", 1)
-    yield _sample("triangle.gltf", _gltf(), "demo.Model", 1)
-    yield _sample("weights.safetensors", _safetensors(), "demo.Model", 2)
+    yield _sample("prompts.csv", text.getvalue().encode(), "demo.Table", 1, folder="Data")
+    yield _sample("scores.parquet", _parquet(), "demo.Table", 2, folder="Data", source="prompts.csv")
+    yield _sample("report.pdf", pdf("Made by make demo"), "demo.Document", 1, folder="Data", source="scores.parquet")
+    yield _sample("triangle.gltf", _gltf(), "demo.Model", 1, folder="Models")
+    yield _sample("weights.safetensors", _safetensors(), "demo.Model", 2, folder="Models")
 
 
-def _sample(name: str, content: bytes, node: str, seed: int) -> Sample:
-    return Sample(name, content, node, {"seed": seed, "prompt": f"{node.partition('.')[2].lower()} number {seed}"})
+def _parquet() -> bytes:
+    """Keep a table with texts, numbers and gaps."""
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    table = pa.table(
+        {
+            "seed": list(range(500)),
+            "prompt": [f"a lighthouse in the fog, version {i}" for i in range(500)],
+            "score": [None if i % 7 == 0 else round(math.sin(i) ** 2, 4) for i in range(500)],
+            "model": [f"model-{i % 3}" for i in range(500)],
+        }
+    )
+    out = io.BytesIO()
+    write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def _sample(name: str, content: bytes, node: str, seed: int, *, folder: str = "", source: str = "") -> Sample:
+    metadata: dict[str, int | str] = {"seed": seed, "prompt": f"{node.partition('.')[2].lower()} number {seed}"}
+    return Sample(name, content, node, metadata, folder, source)
 
 
 def _colour(hue: float, value: float) -> tuple[int, int, int]:
@@ -158,8 +185,14 @@ def _colour(hue: float, value: float) -> tuple[int, int, int]:
 
 
 def _still(at: float, hue: float) -> Image.Image:
-    still = Image.new("RGB", (320, 180), _colour(hue, 0.25))
-    ImageDraw.Draw(still).circle((20 + 280 * at, 90 + 60 * math.sin(at * 6)), 18, fill=_colour(hue + 0.5, 1.0))
+    """Paint a ball over hills, under a sky that changes with the time."""
+    size = (320, 180)
+    sky = Image.new("RGB", size, _colour(hue, 0.35 + 0.4 * at)), Image.new("RGB", size, _colour(hue + 0.12, 0.9))
+    still = Image.composite(sky[1], sky[0], Image.linear_gradient("L").resize(size))
+    draw = ImageDraw.Draw(still)
+    draw.circle((20 + 280 * at, 80 + 50 * math.sin(at * 6)), 22, fill=_colour(hue + 0.5, 1.0))
+    draw.ellipse((-60, 130, 190, 290), fill=_colour(hue + 0.3, 0.4))
+    draw.ellipse((120, 140, 400, 300), fill=_colour(hue + 0.3, 0.3))
     return still
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from assets.media.child import OUTPUT
-from assets.media.kinds import SIZES, Kind
+from assets.media.kinds import COLUMNS, ROWS, SIZES, Kind
 
 SECONDS: Final = 30.0  # of wall clock
+TABLE_SECONDS: Final = 10.0  # somebody waits for it
+CELL: Final = 200  # characters
 _PROJECT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from assets.media.child import main; main()"
 # Nothing of our environment: it holds secrets. Fewer arenas, since their address space is counted.
@@ -45,6 +47,32 @@ class Preview:
     pictures: Mapping[int, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The names of a table's first columns, its first rows, and how many rows and columns there are."""
+
+    rows: tuple[tuple[str, ...], ...]
+    count: int
+    columns: int
+
+
+def table_of(source: BinaryIO, *, seconds: float = TABLE_SECONDS) -> Table:
+    """Have the first rows of a Parquet file read; bounded as `look_into` is.
+
+    Raises:
+        NoPreviewError: it is none, or could not be read within these bounds.
+        OSError: the process could not be started.
+    """
+    try:
+        told = json.loads(_answer(source, "table", seconds))
+        if "reason" in told:
+            raise NoPreviewError(str(told["reason"])[:100])
+        rows = tuple(tuple(str(cell)[:CELL] for cell in row[:COLUMNS]) for row in told["rows"][: ROWS + 1])
+        return Table(rows, int(told["count"]), int(told["columns"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NoPreviewError("the decoder's answer is not readable") from error
+
+
 def look_into(source: BinaryIO, kind: Kind, *, seconds: float = SECONDS) -> Preview:
     """Have a file on this machine looked into; `source` is a real file, read from its beginning.
 
@@ -54,12 +82,16 @@ def look_into(source: BinaryIO, kind: Kind, *, seconds: float = SECONDS) -> Prev
         NoPreviewError: it shows nothing, or not within these bounds.
         OSError: the process could not be started.
     """
+    return parse(_answer(source, kind, seconds))
+
+
+def _answer(source: BinaryIO, kind: Kind, seconds: float) -> bytes:
     with tempfile.TemporaryFile() as answer:
         status = _run(source, answer, kind, seconds)
         if status:
             raise NoPreviewError(f"the decoder ended with status {status}")
         answer.seek(0)
-        return parse(answer.read(OUTPUT + 1))
+        return answer.read(OUTPUT + 1)
 
 
 def _run(source: BinaryIO, answer: BinaryIO, kind: Kind, seconds: float) -> int:

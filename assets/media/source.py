@@ -16,7 +16,7 @@ from storagecache.capabilities import LocalFiles, RangeReader
 from storagecache.storages.durable import disk_errors
 
 WHOLE: Final = 256 << 20  # bytes fetched at most; of a longer film its two ends are
-END: Final = 32 << 20  # bytes of each end: the index of a film is in one of them, its first pictures in the other
+END: Final = 32 << 20  # bytes of each end: the index is in one of them, the first pictures or rows in the other
 _BLOCK: Final = 256 << 10
 
 
@@ -37,13 +37,14 @@ def local_file(storage: Storage, key: str, *, size: int, kind: Kind, folder: str
         raise NoPreviewError(f"more than {WHOLE} bytes to fetch")
     with tempfile.TemporaryFile(dir=folder) as copy:
         with disk_errors("Cannot fetch a file to look into it"):
-            _fetch(reader, key, cast("BinaryIO", copy), size=size)
+            whole = 2 * END if kind == "table" else WHOLE  # somebody waits for a table
+            _fetch(reader, key, cast("BinaryIO", copy), size=size, whole=whole)
         yield cast("BinaryIO", copy)
 
 
-def _fetch(reader: RangeReader, key: str, copy: BinaryIO, *, size: int) -> None:
-    """Fetch all of it, or both ends of a long film into a file with a hole between them."""
-    if size <= WHOLE:
+def _fetch(reader: RangeReader, key: str, copy: BinaryIO, *, size: int, whole: int) -> None:
+    """Fetch all of it, or both ends of a long film or table into a file with a hole between them."""
+    if size <= whole:
         _copy(reader, key, copy, 0, size)
         return
     copy.truncate(size)

@@ -40,8 +40,8 @@ def open_job(job_id: UUID, *, user: AbstractBaseUser, strategy: str, task: str, 
     now = timezone.now()
     with write_section():
         return Job.objects.create(
-            id=job_id, user_id=user.pk, strategy=strategy, task=task[:255], workflow_id=workflow, node_id=node,
-            host=socket.gethostname()[:255], started_at=now, seen_at=now,
+            id=job_id, user_id=user.pk, strategy=strategy, task=_storable(task)[:255],
+            workflow_id=workflow, node_id=node, host=socket.gethostname()[:255], started_at=now, seen_at=now,
         )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def finish_job(job: Job, end: JobEnd, *, log_tail: str, outputs: Iterable[Asset]
     changes: dict[str, Any] = {
         "state": end.state,
         "exit_code": end.exit_code,
-        "error": end.error.replace("\0", "\ufffd"),  # PostgreSQL stores no NUL
+        "error": _storable(end.error),
         "ended_at": timezone.now(),
         "log_tail": log_tail,
         "outputs": [{"id": asset.pk.hex, "name": asset.name, "size": asset.size} for asset in outputs],
@@ -108,6 +108,11 @@ def forget_jobs(*, ended_before: datetime) -> int:
             count += Job.objects.filter(pk__in=ids).exclude(state=Job.State.RUNNING).delete()[0]
         last = ids[-1]
     return count
+
+
+def _storable(text: str) -> str:
+    """Give a text without what no database takes: NUL, and the bytes of a path that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _ended(behind: UUID, ended_before: datetime) -> list[UUID]:

@@ -19,11 +19,11 @@ from assets.attributes import TAG, Condition
 from assets.ids import home_folder
 from assets.models import Asset, AssetQuerySet
 from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
-from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, TypePrefix, narrow
+from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, Stored, TypePrefix, narrow
 from storagecache.errors import ObjectNotFoundError
 
 MAX_PAGE: Final = 10_000
-_COLUMNS: Final = ("job_id", "node_id", "workflow_id")
+NAMED_COLUMNS: Final = ("job_id", "node_id", "workflow_id", "bucket")  # whole values are asked for
 Order = Literal["created", "-created", "name", "-size"]
 
 
@@ -32,7 +32,7 @@ class Filters:
     """What a list is narrowed to; "" and None do not narrow. `parent_id` is a folder's id or the owner's own.
 
     Ids are made in the order of time: `first_id` (inclusive) and `end_id` (exclusive) bound when assets were made.
-    Sizes are bounded inclusively, by an index when a folder is listed by size.
+    Sizes are bounded inclusively, by an index when the list is by size. `bucket` is one of the two public buckets.
     """
 
     parent_id: str | None = None
@@ -41,6 +41,7 @@ class Filters:
     job_id: str = ""
     node_id: str = ""
     tag: str = ""
+    bucket: str = ""
     attributes: tuple[Condition, ...] = ()
     first_id: UUID | None = None
     end_id: UUID | None = None
@@ -60,6 +61,7 @@ class Filters:
         """Write what a cursor of this list is bound to."""
         asked = [[c.name, sorted(c.texts), [list(bound) for bound in c.bounds]] for c in self.attributes]
         own = [self.parent_id, self.content_type, self.workflow_id, self.job_id, self.node_id, self.tag]
+        own += [f"bucket={self.bucket}"] if self.bucket else []
         own += [f"{name}={value}" for name, value in self.bounds.items()]
         return scope("list", owner_id, order, own, asked)
 
@@ -127,17 +129,36 @@ def _of(owner_id: int) -> AssetQuerySet:
 
 def _conditions(owner_id: int, filters: Filters) -> Iterator[Narrowing]:
     """Give what narrows the list, the folder last; with no filter it is the home folder."""
-    named = [Equal(name, getattr(filters, name)) for name in _COLUMNS if getattr(filters, name)]
-    yield from named
+    yield from conditions_of(filters)
+    if filters.parent_id is not None:
+        yield Equal(FOLDER_COLUMN, _folder(owner_id, filters.parent_id))
+    elif filters == Filters():
+        yield Equal(FOLDER_COLUMN, home_folder(owner_id))
+
+
+def conditions_of(filters: Filters) -> Iterator[Narrowing]:
+    """Give what narrows a list but for its folder and its bounds."""
+    yield from (
+        Equal(name, value) for name in ("job_id", "node_id", "workflow_id") if (value := getattr(filters, name))
+    )
     yield from (Having(asked) for asked in filters.attributes)
     if filters.tag:
         yield Having(Condition(TAG, frozenset({filters.tag})))
     if filters.content_type:
         yield TypePrefix(filters.content_type)
-    if filters.parent_id is not None:
-        yield Equal(FOLDER_COLUMN, _folder(owner_id, filters.parent_id))
-    elif not (named or filters.attributes or filters.tag or filters.content_type or filters.bounds):
-        yield Equal(FOLDER_COLUMN, home_folder(owner_id))
+    if filters.bucket:
+        yield Stored(filters.bucket)
+
+
+def own_columns(filters: Filters) -> Q:
+    """Say as one condition what filters ask of an asset's own columns: neither a folder nor tags nor metadata."""
+    named = {name: getattr(filters, name) for name in NAMED_COLUMNS if getattr(filters, name)}
+    bounds = {name.replace("place", "pk"): value for name, value in filters.bounds.items()}
+    condition = Q(**named, **bounds)
+    if filters.content_type:
+        least, behind = TypePrefix(filters.content_type).bounds
+        condition &= Q(content_type__gte=least, content_type__lt=behind)
+    return condition
 
 
 def _folder(owner_id: int, parent_id: str) -> UUID:

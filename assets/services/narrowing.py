@@ -144,6 +144,30 @@ class Having:
         return asked
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Assets of one bucket. What is temp ends some day, and is found by the index of the ends."""
+
+    bucket: str
+
+    is_in_order = False
+
+    def probe(self, owner_id: int) -> models.QuerySet[Any]:
+        """See Narrowing."""
+        return self.drive(Asset.objects.filter(trashed_at=None), owner_id)
+
+    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+        """See Narrowing."""
+        if self.bucket != Asset.Bucket.TEMP:
+            return self.filter(chosen.filter(owner_id=owner_id), owner_id)
+        mine = chosen.alias(plain_owner=Unindexed("owner_id")).filter(plain_owner=owner_id)
+        return self.filter(mine, owner_id).filter(expires_at__isnull=False)
+
+    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+        """See Narrowing."""
+        return chosen.alias(plain_bucket=Unindexed("bucket")).filter(plain_bucket=self.bucket)
+
+
 class AnyOfOwner:
     """All that an owner has: what is walked when no condition is narrow."""
 

@@ -210,7 +210,7 @@ def _make(chosen: QuerySet[StoredObject]) -> bool:
     except (NoPreviewError, ObjectNotFoundError) as error:
         logger.info("no preview object=%s reason=%s", source.pk, error)
         _settle(source, Want.NONE, str(error))
-    except StorageError as error:
+    except (StorageError, OSError) as error:  # no process, no room for the answer: no fault of the file either
         logger.warning("preview put off object=%s reason=%s", source.pk, error)
         _put_off(source)
     return True

@@ -12,11 +12,13 @@ import contextlib
 import logging
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, islice
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from django.core.files.storage import FileSystemStorage, storages
@@ -25,13 +27,15 @@ from django.utils import timezone
 
 from assets.models import Asset, Rendition, StoredObject, UsageDelta, UsageTotal
 from assets.services import changes
-from assets.services.objects import lock_objects, storage_of
+from assets.services.objects import storage_of
+from assets.services.retention import apply_rules
+from assets.services.rows import delete_rows
 from assets.services.sections import catalog_errors, release_connection, write_section
 from assets.services.trash import empty_trash, resume_deletions, trashed_before
 from storagecache import metrics
 from storagecache.capabilities import BulkDeleter, FolderStaging, UploadAborter, UploadLister
 from storagecache.environment import Environment
-from storagecache.errors import StorageError
+from storagecache.errors import BackendTimeoutError, StorageError
 from storagecache.keys import is_object_key
 from storagecache.storages.durable import STAGED_PREFIX
 
@@ -39,11 +43,29 @@ logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Asset, StoredObject)
 BATCH: Final = 1000  # objects; what S3 deletes in one call
+_FOLDER_BATCH: Final = 10_000  # objects deleted at once on disk
+_MANY: Final = 100  # keys of one call that timed out because they were many, perhaps
+_PIECES: Final = 10  # into which they are divided then
+_AHEAD: Final = 2  # batches whose bytes are deleted while the rows of an earlier one go
 _SECTION: Final = 200  # rows changed in one section: uploads wait for it on SQLite
 _UPLOAD_LIFE: Final = timedelta(hours=24)  # of an upload in parts that no row knows
 _FAILURES: Final = 100  # told in a report
 _YOUNG: Final = timedelta(minutes=10)  # younger temp stays however full it is: a workflow is about to read it
+# What the books need of an asset that goes.
+_COUNTED: Final = (
+    "owner_id", "bucket", "parent_id", "object_id", "is_folder", "content_type", "size", "created_at", "trashed_at",
+)  # fmt: skip
 State = StoredObject.State
+
+
+class _Doomed(NamedTuple):
+    """What is needed of an object whose bytes are to go."""
+
+    pk: UUID
+    storage: str
+    bucket: str
+    key: str
+    deletes_left: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +154,7 @@ def _count(limits: _Limits) -> PurgeReport:
 
 def _collect(limits: _Limits, progress: Callable[[int], None]) -> PurgeReport:
     report = sweep_staging(limits.cutoff)
+    apply_rules(limits.now)  # first: what a rule does not cover any more must not end
     ended = _end_expired(limits)
     report = replace(report, expired=ended + _end_crowding(limits, ended) + _end_trash(limits))
     _mark(limits)
@@ -198,7 +221,8 @@ def _end_expired(limits: _Limits) -> int:
     done = 0
     while room := limits.room(done):
         with write_section():
-            assets = list(_locked(_expired(limits).order_by("expires_at", "pk"))[: min(room, _SECTION)])
+            expired = _expired(limits).order_by("expires_at", "pk").only(*_COUNTED)
+            assets = list(_locked(expired)[: min(room, _SECTION)])
             _end(assets, limits)
         done += len(assets)
         if len(assets) < min(room, _SECTION):
@@ -211,7 +235,7 @@ def _end_crowding(limits: _Limits, done: int) -> int:
     before = done
     while (room := min(limits.room(done), _SECTION)) and (excess := _temp_excess()) > 0:
         with write_section():
-            oldest = list(_locked(_old_temp(limits).defer("metadata"))[:room])
+            oldest = list(_locked(_old_temp(limits).only(*_COUNTED))[:room])
             chosen = _enough(oldest, excess)
             _end(chosen, limits)
         release_connection()
@@ -291,8 +315,9 @@ def _end(assets: list[Asset], limits: _Limits) -> None:
     """Remove locked assets. Objects are locked before they are judged (see `_mark`)."""
     if not assets:
         return
-    lock_objects(*(asset.object_id for asset in assets))
-    Asset.objects.filter(pk__in=[asset.pk for asset in assets]).delete()
+    held = _locked(StoredObject.objects.filter(pk__in=[asset.object_id for asset in assets]).order_by("pk"), wait=True)
+    list(held.values_list("pk", flat=True))
+    delete_rows(Asset, [asset.pk for asset in assets])
     changes.removed(assets)
     ended = [asset.object_id for asset in assets if asset.object_id and asset.bucket == Asset.Bucket.TEMP]
     _mark_objects(StoredObject.objects.filter(state=State.READY).unreferenced(), ended, limits)
@@ -340,30 +365,63 @@ def _mark_objects(still: QuerySet[StoredObject], ids: list[UUID], limits: _Limit
     return marked
 
 
-def _locked(rows: QuerySet[Row]) -> QuerySet[Row]:
-    return rows.select_for_update(skip_locked=True)
+def _locked(rows: QuerySet[Row], *, wait: bool = False) -> QuerySet[Row]:
+    return rows.select_for_update(skip_locked=not wait)
 
 
 # --- deleting ---------------------------------------------------------------------------------
 
 
 def _delete_batches(due: QuerySet[StoredObject], limits: _Limits, done: int) -> Iterator[PurgeReport]:
-    """Delete the bytes of marked objects, then their rows, batch by batch."""
+    """Delete the bytes of marked objects, then their rows, batch by batch.
+
+    Threads without a database connection delete bytes ahead, so that bucket and catalog do not wait for each other.
+    """
+    most = None if limits.limit is None else max(limits.limit - done, 0)
+    pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="purge")
+    try:
+        for batch, failures in _deleted_ahead(pool, _due_batches(due, most, _batch_size(limits))):
+            failed = failures.result()
+            deleted = [stored for stored in batch if stored.key not in failed]
+            gone = _sum([_settle(deleted[start : start + _SECTION]) for start in range(0, len(deleted), _SECTION)])
+            yield replace(gone, failures=tuple(f"{key}: {reason}" for key, reason in failed.items()))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _due_batches(due: QuerySet[StoredObject], most: int | None, size: int) -> Iterator[list[_Doomed]]:
+    """Read at most this many objects by keyset."""
     last = UUID(int=0)
-    while room := limits.room(done):
-        batch = list(due.filter(pk__gt=last).order_by("pk")[:room])
+    while room := size if most is None else min(size, most):
+        rows = due.filter(pk__gt=last).order_by("pk").values_list(*_Doomed._fields)
+        batch = [_Doomed(*row) for row in rows[:room]]
         release_connection()
         if not batch:
             return
         last = batch[-1].pk
-        failed = _delete_bytes(batch)
-        deleted = [stored for stored in batch if stored.key not in failed]
-        gone = _sum([_settle(deleted[start : start + _SECTION]) for start in range(0, len(deleted), _SECTION)])
-        done += gone.objects
-        yield replace(gone, failures=tuple(f"{key}: {reason}" for key, reason in failed.items()))
+        most = None if most is None else most - len(batch)
+        yield batch
 
 
-def _delete_bytes(batch: list[StoredObject]) -> dict[str, str]:
+def _batch_size(limits: _Limits) -> int:
+    """Tell how many objects go at once: in folders many, since each folder that a batch touches is synced once."""
+    in_folders = all(isinstance(storages[alias], FolderStaging) for alias in ("assets", "temp"))
+    return _FOLDER_BATCH if in_folders and limits.batch == BATCH else limits.batch
+
+
+def _deleted_ahead(
+    pool: ThreadPoolExecutor, batches: Iterator[list[_Doomed]]
+) -> Iterator[tuple[list[_Doomed], Future[dict[str, str]]]]:
+    """Yield batches in order, each with what could not be deleted of it, while those behind it are under way."""
+    under_way: deque[tuple[list[_Doomed], Future[dict[str, str]]]] = deque()
+    for batch in batches:
+        under_way.append((batch, pool.submit(_delete_bytes, batch)))
+        if len(under_way) > _AHEAD:
+            yield under_way.popleft()
+    yield from under_way
+
+
+def _delete_bytes(batch: list[_Doomed]) -> dict[str, str]:
     """Delete the bytes of a batch, a bulk call for each bucket; returns what is still there, by key."""
     failed: dict[str, str] = {}
     for _, group in groupby(sorted(batch, key=_place), key=_place):
@@ -376,19 +434,32 @@ def _delete_bytes(batch: list[StoredObject]) -> dict[str, str]:
     return failed
 
 
-def _place(stored: StoredObject) -> tuple[str, str]:
+def _place(stored: _Doomed) -> tuple[str, str]:
     return stored.storage, stored.bucket
 
 
-def _delete_group(members: list[StoredObject]) -> dict[str, str]:
+def _delete_group(members: list[_Doomed]) -> dict[str, str]:
     storage = storage_of(members[0])
     failed = _abort_uploads(storage, members) if isinstance(storage, UploadAborter) else {}
     keys = [stored.key for stored in members if stored.key not in failed]
-    failures = cast("BulkDeleter", storage).delete_many(keys) if keys else []
-    return failed | {failure.key: failure.reason for failure in failures}
+    return failed | _delete_keys(cast("BulkDeleter", storage), keys)
 
 
-def _abort_uploads(storage: UploadAborter, members: list[StoredObject]) -> dict[str, str]:
+def _delete_keys(storage: BulkDeleter, keys: list[str]) -> dict[str, str]:
+    """Delete in one call; a server that is too slow for so many at once is asked for fewer."""
+    try:
+        return {failure.key: failure.reason for failure in storage.delete_many(keys)} if keys else {}
+    except BackendTimeoutError:
+        if len(keys) < _MANY:
+            raise
+    fewer = -(-len(keys) // _PIECES)
+    failed: dict[str, str] = {}
+    for start in range(0, len(keys), fewer):
+        failed |= _delete_keys(storage, keys[start : start + fewer])
+    return failed
+
+
+def _abort_uploads(storage: UploadAborter, members: list[_Doomed]) -> dict[str, str]:
     """Abort what objects that were pending left in parts; after one failure the rest of them wait for the next purge.
 
     A server that refuses this (or does not know it) must not keep the other objects of the batch alive.
@@ -403,7 +474,7 @@ def _abort_uploads(storage: UploadAborter, members: list[StoredObject]) -> dict[
     return {}
 
 
-def _settle(deleted: list[StoredObject]) -> PurgeReport:
+def _settle(deleted: list[_Doomed]) -> PurgeReport:
     """Count a deletion; rows whose last deletion this was go.
 
     An object that was pending is deleted twice, a grace time apart: a stalled write may land after the first. Rows are
@@ -414,7 +485,7 @@ def _settle(deleted: list[StoredObject]) -> PurgeReport:
     marked = StoredObject.objects.filter(state=State.DELETING)
     with write_section():
         gone = dict(_locked(marked.filter(pk__in=last).order_by("pk")).values_list("pk", "size"))
-        StoredObject.objects.filter(pk__in=list(gone)).delete()
+        delete_rows(StoredObject, list(gone))
         again = marked.filter(pk__in=first, deletes_left__gt=1)
         again.update(deletes_left=F("deletes_left") - 1, deleted_at=timezone.now())
     release_connection()

@@ -22,17 +22,22 @@ from assets.ids import search_row
 from assets.models import Asset, AssetQuerySet, fold_name
 from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
 from assets.services.indexing import SEARCH_TABLE
-from assets.services.narrowing import TypePrefix
+from assets.services.listing import NAMED_COLUMNS, Filters, conditions_of
+from assets.services.narrowing import TypePrefix, Unindexed
 
 HOME: Final = "Home"
 MIN_TERM: Final = 2  # characters
 FEW: Final = 20_000  # assets of an owner that are looked through one by one
+MAX_PATH: Final = 4096  # characters
 _TRIGRAM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder that an asset lies in; `id` is the owner's id for home, `path` is "Home / A / B"."""
+    """The folder that an asset lies in; `id` is the owner's id for home, `path` is "Home / A / B".
+
+    A path of more than about MAX_PATH characters has an ellipsis instead of its upper folders.
+    """
 
     id: str
     name: str
@@ -48,8 +53,8 @@ class Found:
     next: str
 
 
-def search_assets(owner_id: int, term: str, *, content_type: str, cursor: str, size: int) -> Found:
-    """Give one page of an owner's live assets whose name holds the term.
+def search_assets(owner_id: int, term: str, *, filters: Filters, cursor: str, size: int) -> Found:
+    """Give one page of an owner's live assets whose name holds the term; a folder in `filters` does not narrow it.
 
     Costs two statements; on SQLite up to four.
 
@@ -57,9 +62,9 @@ def search_assets(owner_id: int, term: str, *, content_type: str, cursor: str, s
         CursorError: the cursor was not made by this search.
     """
     folded = fold_name(term)
-    bound_to = scope("search", owner_id, folded, content_type)
+    bound_to = scope("search", owner_id, folded, filters.bound_to(owner_id, "created").decode())
     after = decode_cursor(cursor, bound_to).id if cursor else UUID(int=0)
-    wanted = _Wanted(owner_id, folded, content_type, after, size + 1, timezone.now())
+    wanted = _Wanted(owner_id, folded, filters, after, size + 1, timezone.now())
     found = _on_sqlite(wanted) if connection.vendor == "sqlite" else _in_order(wanted)
     assets = tuple(found[:size])
     following = encode_cursor(Cursor(assets[-1].pk), bound_to) if len(found) > size else ""
@@ -70,11 +75,10 @@ def places_of(owner_id: int, assets: Iterable[Asset]) -> dict[UUID | None, Place
     """Tell where assets lie, by the id of their folder; costs one statement for any number and depth, none in home."""
     home = Place(str(owner_id), HOME, HOME)
     places: dict[UUID | None, Place] = {None: home}
-    folders = _above({asset.parent_id for asset in assets if asset.parent_id})
-    for folder in folders:
-        chain = _chain(folder, folders)
-        path = " / ".join((HOME, *(folders[step].name for step in reversed(chain))))
-        places[folder] = Place(folder.hex, folders[folder].name, path)
+    parents = {asset.parent_id for asset in assets if asset.parent_id}
+    folders = _above(parents)
+    for folder in parents & folders.keys():
+        places[folder] = Place(folder.hex, folders[folder].name, _path(folder, folders))
     return places
 
 
@@ -93,15 +97,22 @@ class _Wanted:
 
     owner_id: int
     term: str
-    content_type: str
+    filters: Filters
     after: UUID
     count: int
     now: datetime
 
     def live(self) -> AssetQuerySet:
-        """Give the owner's live assets of this type; what finds them orders them."""
+        """Give the owner's live assets that the filters let through; what finds them orders them."""
         mine = Asset.objects.filter(owner_id=self.owner_id).alive(self.now).select_related("object")
-        return TypePrefix(self.content_type).filter(mine, self.owner_id) if self.content_type else mine
+        for condition in conditions_of(self.filters):
+            mine = condition.filter(mine, self.owner_id)
+        return mine.alias(plain_id=Unindexed("pk"), plain_size=Unindexed("size")).filter(**self._bounds())
+
+    def _bounds(self) -> dict[str, UUID | int]:
+        hidden = {"place": "plain_id", "size": "plain_size"}
+        bounds = self.filters.bounds.items()
+        return {hidden[name.partition("__")[0]] + "__" + name.partition("__")[2]: value for name, value in bounds}
 
 
 def _in_order(wanted: _Wanted) -> list[Asset]:
@@ -142,6 +153,12 @@ _BY_NAMES: Final = f"""
     ORDER BY s.id LIMIT %s"""  # noqa: S608
 _LIVE: Final = "a.trashed_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > %s)"
 _TYPE: Final = " AND a.content_type >= %s AND a.content_type < %s"
+_TAGGED: Final = """ AND EXISTS (SELECT 1 FROM assets_assetattribute AS t
+    WHERE t.asset_id = a.id AND t.name = 'tag' AND t.text = %s)"""
+_BOUNDS: Final = {
+    "place__gte": " AND a.id >= %s", "place__lt": " AND a.id < %s",
+    "size__gte": " AND a.size >= %s", "size__lte": " AND a.size <= %s",
+}  # fmt: skip
 
 
 def _found_by_index(wanted: _Wanted) -> list[UUID]:
@@ -154,13 +171,26 @@ def _found_by_index(wanted: _Wanted) -> list[UUID]:
         wanted.owner_id,
     ]
     parameters.append(wanted.now.replace(tzinfo=None).isoformat(" "))
-    live = _LIVE
-    if wanted.content_type:
-        live += _TYPE
-        parameters += TypePrefix(wanted.content_type).bounds
+    narrowed, values = _narrowed(wanted.filters)
+    live, parameters = _LIVE + narrowed, parameters + values
     with connection.cursor() as cursor:
         cursor.execute((_BY_TRIGRAMS if is_served else _BY_NAMES).format(live=live), [*parameters, wanted.count])
         return [UUID(hex=row[0]) for row in cursor.fetchall()]
+
+
+def _narrowed(filters: Filters) -> tuple[str, list[str | int]]:
+    """Write what filters ask of an asset as conditions of SQL, with their values."""
+    sql, values = "", list[str | int]()
+    for column in NAMED_COLUMNS:
+        if value := getattr(filters, column):
+            sql, values = f"{sql} AND a.{column} = %s", [*values, value]
+    if filters.content_type:
+        sql, values = sql + _TYPE, [*values, *TypePrefix(filters.content_type).bounds]
+    if filters.tag:
+        sql, values = sql + _TAGGED, [*values, filters.tag]
+    for name, bound in filters.bounds.items():
+        sql, values = sql + _BOUNDS[name], [*values, bound.hex if isinstance(bound, UUID) else bound]
+    return sql, values
 
 
 # --- folders --------------------------------------------------------------------------------------
@@ -198,9 +228,23 @@ def _id(value: object) -> UUID:
 
 def _chain(folder: UUID, folders: Mapping[UUID, _Folder]) -> list[UUID]:
     """Give a folder and those above it, the topmost last."""
-    chain: list[UUID] = []
+    chain: dict[UUID, None] = {}
     step: UUID | None = folder
     while step is not None and step in folders and step not in chain:
-        chain.append(step)
+        chain[step] = None
         step = folders[step].parent
-    return chain
+    return list(chain)
+
+
+def _path(folder: UUID, folders: Mapping[UUID, _Folder]) -> str:
+    """Write where a folder lies; no further up than there is room for, since folders nest without bound."""
+    names: list[str] = []
+    step: UUID | None = folder
+    room = MAX_PATH
+    while step is not None and step in folders and room > 0:
+        names.append(folders[step].name)
+        room -= len(names[-1]) + len(" / ")
+        step = folders[step].parent
+    if step in folders:
+        names.append("…")
+    return " / ".join((HOME, *reversed(names)))

@@ -56,6 +56,37 @@ def spare_section() -> Iterator[None]:
 
 
 @contextmanager
+def reading_section() -> Iterator[None]:
+    """Let every statement of the block see the catalog as it is at one moment. Nobody waits for it, nor it for anybody.
+
+    Raises:
+        BackendUnavailableError: the database is gone.
+    """
+    connection = transaction.get_connection()
+    with catalog_errors():
+        if connection.vendor == "sqlite":
+            with _deferred(connection):
+                yield
+            return
+        with transaction.atomic(durable=True):
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+
+
+@contextmanager
+def _deferred(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Begin a transaction that takes no lock of a writer, which is what Django's own begin with on SQLite here."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN DEFERRED")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")  # nothing was written
+
+
+@contextmanager
 def _impatient(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Let SQLite say at once that another writer is at it, one that knows nothing of our lock."""
     with connection.cursor() as cursor:

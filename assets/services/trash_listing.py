@@ -8,23 +8,30 @@ from typing import Final
 from django.db.models import F, Q
 from django.utils import timezone
 
-from assets.models import Asset
+from assets.models import Asset, fold_name
 from assets.services.cursors import Cursor, CursorError, decode_cursor, encode_cursor, scope
-from assets.services.listing import Page
+from assets.services.listing import Filters, Page, own_columns
 
+ANYTHING: Final = Filters()
 _FOREIGN: Final = "cursor: it was not made by this list."
 
 
-def list_trash(owner_id: int, *, cursor: str, size: int) -> Page:
+def list_trash(owner_id: int, *, cursor: str, size: int, term: str = "", filters: Filters = ANYTHING) -> Page:
     """Give one page of what an owner has deleted, the last deletion first; costs one SELECT, by `asset_trash_root`.
+
+    Narrowed to names that hold `term`, and to what `filters` say of the assets' own columns: a folder, tags and
+    metadata are of live assets only.
 
     Raises:
         CursorError: the cursor was not made by this list.
     """
-    bound_to = scope("trash", owner_id)
+    bound_to = scope("trash", owner_id, term, filters.bound_to(owner_id, "created").decode())
     roots = Asset.objects.filter(owner_id=owner_id, trashed_at__isnull=False, trashed_root=F("id"))
     if cursor:
         roots = roots.filter(_behind(decode_cursor(cursor, bound_to)))
+    if term:
+        roots = roots.filter(name_folded__contains=fold_name(term))
+    roots = roots.filter(own_columns(filters))
     unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
     found = list(roots.filter(unexpired).select_related("object").order_by("-trashed_at", "-pk")[: size + 1])
     assets = tuple(found[:size])

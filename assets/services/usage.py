@@ -63,6 +63,11 @@ class Usage:
     folders: dict[str, Amount]
     days: dict[str, Amount]
 
+    @property
+    def live(self) -> Amount:
+        """What is not in the trash, temp included."""
+        return sum((amount for place, amount in self.places.items() if place != TRASH), start=Amount())
+
 
 Change = tuple[Cell, Amount]
 

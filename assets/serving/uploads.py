@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ LEAST_RATE: Final = 1 << 10  # bytes a second
 _FIRST_READ: Final = 4 << 10  # bytes
 _LONGEST_READ: Final = 64 << 10  # bytes
 _SHORTEST_READ: Final = 64  # bytes
+DISCARDED: Final = 64 << 20  # bytes of a refused body that are read all the same
 _QUICK: Final = 0.25  # seconds; a read that took less may ask for more
 
 
@@ -103,6 +105,14 @@ class PacedInput:
             blocks.append(self._body.read(left))
             left -= len(blocks[-1])
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def discard(self) -> None:
+        """Read what is left of a body that is refused, unless it is huge: who is still sending reads no answer."""
+        if (self._body.left or 0) > DISCARDED:
+            return
+        with contextlib.suppress(SlowBodyError):
+            while self._body.left and self._body.read(_LONGEST_READ):
+                pass
 
 
 def request_body(request: HttpRequest) -> tuple[RequestBody, Expected]:

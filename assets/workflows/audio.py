@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from assets.workflows.libraries import need
@@ -36,6 +37,23 @@ def read_audio(
         raise ValueError(f"Not sound that can be read: {error}") from error
     shaped = samples if channels == 1 else samples.reshape(-1, channels)
     return shaped, rate, len(shaped) / rate
+
+
+def read_duration(stream: BinaryIO) -> float:
+    """Decode sound and count its seconds; memory does not grow with the length.
+
+    Raises:
+        ValueError: it has no sound that can be read.
+        MissingLibraryError: av is not installed.
+    """
+    av = need("av", "Reading sound")
+    try:
+        with av.open(stream) as container:
+            if not container.streams.audio:
+                raise ValueError("There is no sound in this file.")
+            return float(sum(Fraction(frame.samples, frame.sample_rate) for frame in container.decode(audio=0)))
+    except av.FFmpegError as error:
+        raise ValueError(f"Not sound that can be read: {error}") from error
 
 
 def write_wav(samples: np.ndarray[Any, Any], sample_rate: int, channels: int = 1) -> bytes:

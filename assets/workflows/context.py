@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
@@ -12,13 +13,15 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser
 
+from assets.services import release_connection
 from assets.workflows.core import AssetLike, Binding, Used, changed_uri, user_id_of
 from assets.workflows.fonts import find_font
 from assets.workflows.job_inputs import ManifestEntry, read_manifest
 from assets.workflows.media import MediaContext
-from assets.workflows.references import AssetRef, map_references, reference_from, references_in
+from assets.workflows.references import AssetRef, is_reference, map_references, reference_from, references_in
 from assets.workflows.threads import anywhere, in_event_loop, in_worker, twin
 from storagecache.environment import Environment
+from storagecache.errors import StorageError
 from storagecache.node_cache import NodeCacheKey
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ DEFAULT_TTL: Final = 3600.0  # seconds
 _MARK: Final = "__reference__"  # of a reference inside a cached result
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class ProcessingContext(MediaContext):
@@ -166,16 +170,31 @@ class ProcessingContext(MediaContext):
     def cache_result(self, node: CacheableNode, result: Any, ttl: float | None = DEFAULT_TTL) -> bool:
         """Keep a node's result for `ttl` seconds; tells whether other processes can see it.
 
-        References that only this process can follow are stored as temporary assets.
+        References that only this process can follow are stored as temporary assets; where that fails it is not kept.
         """
-        return Environment.get_node_cache().set(self._key(node), self._cacheable(result), ttl)
+        try:
+            return Environment.get_node_cache().set(self._key(node), self._kept_for_all(result), ttl)
+        except _NotKeptError:
+            return False
 
     def cached(self, node: CacheableNode, compute: Callable[[], T], ttl: float | None = DEFAULT_TTL) -> T:
-        """Give a node's result from the cache, or compute and keep it: once for all that ask meanwhile."""
+        """Give a node's result from the cache, or compute and keep it: once for all that ask meanwhile.
+
+        A result that cannot be kept is given as it was computed.
+        """
         if in_event_loop():
             return self._cached_beside(node, compute, ttl)
-        cache = Environment.get_node_cache()
-        found: T = self._restored(cache.get_or_compute(self._key(node), lambda: self._cacheable(compute()), ttl))
+
+        def computed() -> Any:
+            release_connection()  # it may take an hour
+            return self._kept_for_all(compute())
+
+        try:
+            found: T = self._restored(Environment.get_node_cache().get_or_compute(self._key(node), computed, ttl))
+        except _NotKeptError as not_kept:
+            return not_kept.result  # type: ignore[no-any-return]
+        finally:
+            release_connection()
         return found
 
     async def acached(
@@ -185,9 +204,12 @@ class ProcessingContext(MediaContext):
         key = await self._akey(node)
 
         async def computed() -> Any:
-            return await self._acacheable(await _awaited(compute))
+            return await self._akept_for_all(await _awaited(compute))
 
-        return self._restored(await Environment.get_node_cache().aget_or_compute(key, computed, ttl))  # type: ignore[no-any-return]
+        try:
+            return self._restored(await Environment.get_node_cache().aget_or_compute(key, computed, ttl))  # type: ignore[no-any-return]
+        except _NotKeptError as not_kept:
+            return not_kept.result  # type: ignore[no-any-return]
 
     async def aget_cached_result(self, node: CacheableNode, default: Any = None) -> Any:
         """As `get_cached_result`."""
@@ -196,9 +218,13 @@ class ProcessingContext(MediaContext):
     async def acache_result(self, node: CacheableNode, result: Any, ttl: float | None = DEFAULT_TTL) -> bool:
         """As `cache_result`."""
         key = await self._akey(node)
-        return await Environment.get_node_cache().aset(key, await self._acacheable(result), ttl)
+        try:
+            return await Environment.get_node_cache().aset(key, await self._akept_for_all(result), ttl)
+        except _NotKeptError:
+            return False
 
     ause = twin(use)
+    aget_system_font_path = twin(get_system_font_path)
     aupload_assets_to_temp = twin(upload_assets_to_temp)
     aencode_assets_as_uri = twin(encode_assets_as_uri)
 
@@ -213,11 +239,19 @@ class ProcessingContext(MediaContext):
 
     _akey = twin(_key)
 
-    def _cacheable(self, result: Any) -> Any:
-        """Write references as marked JSON, which is what a cache keeps; none of them may be of this process alone."""
-        return _dumped(map_references(result, self._stored)) if references_in(result) else result
+    def _kept_for_all(self, result: Any) -> Any:
+        """Write references as marked JSON, which is what a cache keeps; none of them may be of this process alone.
 
-    _acacheable = twin(_cacheable)
+        Raises:
+            _NotKeptError: a value of this process cannot be stored, or is gone: no reason to fail the node.
+        """
+        try:
+            return _dumped(map_references(result, self._stored)) if references_in(result) else result
+        except (StorageError, ValueError) as error:
+            logger.warning("result not cached workflow=%s reason=%s", self.workflow_id, error)
+            raise _NotKeptError(result) from error
+
+    _akept_for_all = twin(_kept_for_all)
 
     def _stored(self, reference: AssetRef) -> AssetRef:
         return self._uploaded(reference) if reference.uri.startswith("memory://") else reference
@@ -247,6 +281,14 @@ class ProcessingContext(MediaContext):
         return changed_uri(replace(reference, data=None), uri=self.asset_to_data_uri(reference))
 
 
+class _NotKeptError(Exception):
+    """Carries a result past the cache, to all who wait for it."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("this result is not kept")
+        self.result = result
+
+
 def _bound(binding: Binding, used: Used, manifest: Mapping[str, ManifestEntry] | None) -> ProcessingContext:
     context = ProcessingContext.__new__(ProcessingContext)
     MediaContext.__init__(context, binding, used, manifest)
@@ -271,7 +313,7 @@ def _dumped(value: Any) -> Any:
 
 def _restored(value: Any) -> Any:
     if type(value) is dict:
-        if value.get(_MARK) is True:
+        if value.get(_MARK) is True and is_reference(value):
             return reference_from(value)
         return {key: _restored(item) for key, item in value.items()}
     if type(value) in {list, tuple}:

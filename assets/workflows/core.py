@@ -39,10 +39,11 @@ from assets.workflows.library import Library
 from assets.workflows.memory_values import value_content
 from assets.workflows.references import AssetRef, DataframeRef, TextRef, inline_bytes, is_reference, reference_from
 from assets.workflows.threads import anywhere, twin
-from assets.workflows.workspace import MOUNT_POINT, open_regular, resolve_inside
+from assets.workflows.workspace import MOUNT_POINT, leave_file, open_regular, resolve_inside
 from storagecache.capabilities import LocalFiles
 from storagecache.environment import SIGNED_URL_LIFE, Environment
 from storagecache.errors import ObjectNotFoundError, UnsupportedCapabilityError
+from storagecache.storages.durable import disk_errors
 
 MAX_NAME: Final = 1024  # characters
 MEMORY_TTL: Final = 3600.0  # seconds that a memory:// value is kept, unless newer ones need its room
@@ -52,6 +53,8 @@ AssetLike: TypeAlias = Asset | AssetRef | Mapping[str, Any] | UUID | str
 ContentLike: TypeAlias = bytes | bytearray | memoryview | Source | os.PathLike[str] | str
 
 _MISSING: Final = object()
+_TEXT_STREAM: Final[type] = io.TextIOBase
+_MOST_UNITS: Final = 2**31 - 1  # seconds or pixels: what a column of the catalog holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,7 @@ class CoreContext:
             ValueError: the parent is no folder of the user.
         """
         if not self.binding.has_catalog:
-            chosen = [entry for entry in self._manifest().values() if entry.type.startswith(content_type)]
+            chosen = [entry for entry in self._manifest().values() if entry.type.startswith(content_type or "")]
             return [_asset_of(entry, self.binding) for entry in chosen[:limit]]
         filters = Filters(parent_id=parent_id, content_type=content_type or "")
         return self._library.list(filters, recursive=recursive, limit=limit)
@@ -205,12 +208,14 @@ class CoreContext:
         return self.asset_url(self.find_asset(asset_id))
 
     @anywhere
-    def refresh_uri(self, reference: AssetRef) -> AssetRef:
-        """Give the reference with a fresh URI of its asset; one without `asset_id` is given back as it is.
+    def refresh_uri(self, reference: AssetRef | Mapping[str, Any]) -> AssetRef:
+        """Give the reference, or its JSON, with a fresh URI of its asset; without `asset_id` as it is.
 
         Raises:
             ValueError: "Asset <id> not found".
         """
+        if isinstance(reference, Mapping):
+            reference = _reference(reference)
         if not reference.asset_id:
             return reference
         return changed_uri(reference, uri=self.get_asset_url(reference.asset_id))
@@ -223,11 +228,10 @@ class CoreContext:
             ValueError: no such asset.
             UnsupportedCapabilityError: its bytes are no file here (S3, memory): use `asset_to_io` or `download_asset`.
         """
-        entry = self._entry(asset)
-        if entry is not None:
-            self._used.note(UUID(entry.id))
-            return entry.path
         found = self._note(self._asset(asset))
+        entry = self._entry(found)
+        if entry is not None:
+            return entry.path
         storage = storage_for(found)
         if not isinstance(storage, LocalFiles) or found.object is None:
             raise UnsupportedCapabilityError(f"{found.name} is no file on this machine: open or download it instead.")
@@ -310,10 +314,12 @@ class CoreContext:
 
         Raises:
             ValueError: the name is empty, too long or has control characters; the parent or a source is not
-                found; the metadata is refused (InvalidMetadataError).
+                found; the metadata is refused (InvalidMetadataError); a measure is negative or no number.
+            TypeError: the content is none of these.
             ObjectTooLargeError, StorageFullError, BackendUnavailableError
         """
         _check_name(name)
+        _check_measures(duration=duration, width=width, height=height)
         given = AssetDetails(
             metadata=check_metadata(dict(metadata or {})), tags=tuple(tags),
             duration=duration, width=width, height=height, expires_at=_temp_end() if temporary else None,
@@ -323,10 +329,11 @@ class CoreContext:
         with ExitStack() as opened:
             source = self._source(content, opened)
             if not self.binding.has_catalog:
+                self._refuse_without_catalog(parent_id, temporary=temporary)
                 return self._left_in_outputs(name, content_type, source)
             details = self._detailed(given, self._library.folder(parent_id), noted)
             return self._library.create(
-                name=name, content=source, content_type=content_type, bucket=bucket, details=details
+                name=name, content=source, content_type=content_type or "", bucket=bucket, details=details
             )
 
     acreate_asset = twin(create_asset)
@@ -343,6 +350,7 @@ class CoreContext:
     aget_asset_url = twin(get_asset_url)
     alist_assets = twin(list_assets)
     arefresh_uri = twin(refresh_uri)
+    aresolve_workspace_path = twin(resolve_workspace_path)
 
     # --- for the helpers above this class ------------------------------------------------------
 
@@ -376,16 +384,14 @@ class CoreContext:
         if isinstance(asset, AssetRef) and asset.data is not None:
             self._note_if_found(asset.asset_id)
             return self._content_of_reference(asset)
-        entry = self._entry(asset)
-        if entry is not None:
-            self._used.note(UUID(entry.id))
-            return contents.of_opener(
-                lambda: contents.open_path(entry.path), content_type=entry.type, sha256=entry.sha256
-            )
-        return contents.of_asset(self._note(self._asset(asset)))
+        found = self._note(self._asset(asset))
+        entry = self._entry(found)
+        if entry is None:
+            return contents.of_asset(found)
+        return contents.of_opener(lambda: contents.open_path(entry.path), content_type=entry.type, sha256=entry.sha256)
 
     def _content_of_reference(self, reference: AssetRef) -> Content:
-        if isinstance(reference, DataframeRef) and isinstance(reference.data, list):
+        if isinstance(reference, DataframeRef) and reference.has_rows():
             return contents.of_bytes(inline_bytes(reference) or b"", "application/json")
         data = inline_bytes(reference)
         if data is not None:
@@ -479,7 +485,9 @@ class CoreContext:
     def _found(self, asset_id: object) -> Asset:
         if self.binding.has_catalog:
             return self._library.by_id(asset_id)
-        entry = self._manifest().get(str(asset_id).replace("-", ""))
+        text = str(asset_id)
+        wanted = _id_in_uri(text) if text.startswith("asset:") else text
+        entry = self._manifest().get(wanted.replace("-", "").lower())
         if entry is None:
             raise AssetNotFoundError.of(asset_id)
         return _asset_of(entry, self.binding)
@@ -505,31 +513,20 @@ class CoreContext:
             self._known_manifest = read_manifest(workspace, roots) if workspace else {}
         return self._known_manifest
 
-    def _entry(self, asset: AssetLike) -> ManifestEntry | None:
-        """Find an asset in the job's manifest by its id."""
-        if isinstance(asset, Asset):
-            asset = asset.pk
-        elif isinstance(asset, AssetRef | Mapping):
-            asset = (asset if isinstance(asset, AssetRef) else _reference(asset)).asset_id or ""
-        text = str(asset)
-        wanted = _id_in_uri(text) if text.startswith("asset:") else text
-        return self._manifest().get(wanted.replace("-", "").lower())
+    def _entry(self, asset: Asset) -> ManifestEntry | None:
+        """Find an asset in the job's manifest; where the catalog is asked, only a file of the bytes that it has now."""
+        entry = self._manifest().get(asset.pk.hex)
+        if entry is None or not self.binding.has_catalog:
+            return entry
+        return entry if asset.object is not None and asset.object.sha256 == entry.sha256 else None
 
     def _entry_at(self, path: Path) -> ManifestEntry | None:
         return next((entry for entry in self._manifest().values() if entry.path == path), None)
 
     def _left_in_outputs(self, name: str, content_type: str, source: Source) -> Asset:
         """Write the file that becomes an asset when the job ends; nobody else's file is replaced."""
-        folder = self._workspace() / OUTPUTS
-        folder.mkdir(exist_ok=True)
-        stem = name.replace("/", "_").lstrip(".") or "output"
-        path = folder / stem
-        if path.exists():
-            path = folder / f"{path.stem}-{uuid4().hex[:8]}{path.suffix}"
-        with path.open("xb") as file:
-            while block := source.read(contents.BLOCK):
-                file.write(block)
-            size = file.tell()
+        with disk_errors("Cannot leave an output"):
+            path, size = leave_file(self._workspace() / OUTPUTS, name, source)
         return Asset(
             owner_id=self.binding.user_id,
             name=name,
@@ -537,6 +534,12 @@ class CoreContext:
             content_type=content_type or OCTET_STREAM,
             size=size,
         )
+
+    def _refuse_without_catalog(self, parent_id: str | None, *, temporary: bool) -> None:
+        if temporary:
+            self._need_catalog("Temporary assets")
+        if parent_id is not None:
+            self._need_catalog("Folders")
 
     def _need_catalog(self, what: str) -> None:
         if not self.binding.has_catalog:
@@ -563,6 +566,8 @@ class CoreContext:
             if not path.is_file():
                 raise ValueError(f"{path.name} is no file.")
             return cast("Source", opened.enter_context(path.open("rb")))
+        if isinstance(content, _TEXT_STREAM) or not hasattr(content, "read"):
+            raise TypeError(f"Content is bytes, a binary stream or a path, not {type(content).__name__}.")
         return content
 
 
@@ -615,8 +620,15 @@ def _sniffed(data: bytes) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not name or len(name) > MAX_NAME or any(letter < " " or letter == "\x7f" for letter in name):
+    is_text = isinstance(name, str) and not any(letter < " " or letter == "\x7f" for letter in name)
+    if not is_text or not 0 < len(name) <= MAX_NAME or name.encode("utf-8", "replace").decode() != name:
         raise ValueError(f"An asset's name has 1 to {MAX_NAME} characters, and no control characters.")
+
+
+def _check_measures(**measures: float | None) -> None:
+    for name, given in measures.items():
+        if given is not None and not 0 <= given <= _MOST_UNITS:
+            raise ValueError(f"The {name} of an asset is a number from 0 on, not {given}.")
 
 
 def _temp_end() -> datetime:

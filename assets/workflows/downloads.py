@@ -33,7 +33,20 @@ _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _PATH_SAFE: Final = "%/:;=&?~+!$,'@()*[]"
-_PROTOCOLS: Final = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890; Python before 3.12 takes parts for global
+_PRIVATE: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",  # RFC 6890; Python before 3.12 takes parts for global
+            "192.88.99.0/24",  # RFC 7526: relays of 6to4, given up
+            "168.63.129.16/32",  # the host of an Azure machine, which answers it alone
+            "64:ff9b:1::/48",  # RFC 8215: NAT64 of a network of one's own
+            "fec0::/10",  # RFC 3879: site-local, given up
+            "3fff::/20",  # RFC 9637: documentation
+            "5f00::/16",  # RFC 9602: segments of a network of one's own
+        ),
+    )
+)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -108,8 +121,8 @@ def is_allowed(address: Address, allowed: tuple[Network, ...]) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    in_protocols = address.version == 4 and address in _PROTOCOLS
-    return address.is_global and not (address.is_multicast or address.is_reserved or in_protocols)
+    is_private = any(address in network for network in _PRIVATE if network.version == address.version)
+    return address.is_global and not (address.is_multicast or address.is_reserved or is_private)
 
 
 def _meant(address: Address) -> list[Address]:
@@ -143,7 +156,7 @@ def _target(url: str) -> _Target:
 def _ask(target: _Target, limits: FetchLimits, deadline: float) -> Fetched | str:
     """Make one request; gives the download, or where a redirect leads."""
     try:
-        with _connected(target, limits, deadline) as sock, _cut_at(deadline, sock):
+        with _connected(target, limits, deadline) as sock:
             answer = _answer(target, sock, limits)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, StorageError):
@@ -202,15 +215,26 @@ def _copy(target: _Target, answer: http.client.HTTPResponse, kept: BinaryIO, lim
 
 @contextlib.contextmanager
 def _connected(target: _Target, limits: FetchLimits, deadline: float) -> Iterator[socket.socket]:
-    """Connect to a judged address; for https the certificate is checked against the name."""
+    """Connect to a judged address until the deadline; for https the certificate is checked against the name."""
     if time.monotonic() >= deadline:
         raise _late(target, limits)
-    with _first_connection(target, _judged(target, limits), deadline) as plain:
-        if target.scheme == "http":
-            yield plain
-            return
-        with ssl.create_default_context().wrap_socket(plain, server_hostname=target.host) as secure:
-            yield secure
+    plain = _first_connection(target, _judged(target, limits), deadline)
+    with _dressed(target, plain) as sock, _cut_at(deadline, sock):
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()  # it may come byte by byte, too
+        yield sock
+
+
+def _dressed(target: _Target, plain: socket.socket) -> socket.socket:
+    """Put TLS around a connection, without a word said yet."""
+    if target.scheme == "http":
+        return plain
+    try:
+        context = ssl.create_default_context()
+        return context.wrap_socket(plain, server_hostname=target.host, do_handshake_on_connect=False)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def _judged(target: _Target, limits: FetchLimits) -> list[str]:

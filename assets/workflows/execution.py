@@ -7,7 +7,9 @@ lives in `jobs`.
 from __future__ import annotations
 
 import ctypes
-import json
+import importlib
+import logging
+import os
 import sys
 import threading
 import traceback
@@ -20,7 +22,7 @@ from typing import Any, Final, Protocol
 from django.db import connection
 
 from assets.workflows import inside
-from assets.workflows.mounts import RESULT_NAME, Input, Layout, MountPlan, plan_for_host
+from assets.workflows.mounts import Input, Layout, MountPlan, plan_for_host
 from assets.workflows.tasks import Task
 from storagecache.environment import Environment
 
@@ -28,6 +30,9 @@ KILLED: Final = 137  # exit code of what was killed, as of a shell
 TAIL_BYTES: Final = 64 << 10
 GUIDE: Final = "docs/troubleshooting.md"
 _STOP_SECONDS: Final = 10.0  # given to a thread, which nobody can kill
+_SHORT: Final = 4  # characters; a shorter line of a secret of many would take half of the log along
+
+logger = logging.getLogger(__name__)
 
 
 class ExecutionError(RuntimeError):
@@ -102,12 +107,15 @@ class Execution(Protocol):
 
 
 class LogTail:
-    """Takes what a job says, hands it on line by line and keeps the end; secrets are masked. Safe for threads."""
+    """Takes what a job says, hands it on line by line and keeps the end; secrets are masked. Safe for threads.
+
+    A listener that raises is told nothing more, and neither the job nor its log suffers.
+    """
 
     def __init__(self, listener: Callable[[str], None] = lambda line: None, secrets: Iterable[str] = ()) -> None:
         """Listen with `listener`, which gets lines without their ends."""
         self._listener = listener
-        self._secrets = sorted((text for text in secrets if text), key=len, reverse=True)
+        self._secrets = sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True)
         self._lines: deque[str] = deque()
         self._kept = 0
         self._rest = b""
@@ -142,11 +150,27 @@ class LogTail:
         self._kept += len(text) + 1
         while self._kept > TAIL_BYTES and len(self._lines) > 1:
             self._kept -= len(self._lines.popleft()) + 1
-        self._listener(text)
+        self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        try:
+            self._listener(text)
+        except Exception:
+            logger.exception("listener of the log of a job failed")
+            self._listener = lambda line: None
 
 
-class JobStoppedError(BaseException):
-    """Raised inside the thread of a job that is to end. Not an Exception: a node must not take it for a failure."""
+def _parts(secret: str) -> list[str]:
+    """Give what of a secret may stand in a line: of a key of many lines each."""
+    lines = [line.strip() for line in secret.splitlines()]
+    return [secret] if secret and len(lines) == 1 else [line for line in lines if len(line) >= _SHORT]
+
+
+class JobStoppedError(SystemExit):
+    """Raised inside the thread of a job that is to end. Not an Exception: a node must not take it for a failure.
+
+    Of SystemExit a thread dies without a word, should it come when the node's own code has ended already.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +205,25 @@ class _RunningThread:
     def __init__(self, launch: Launch, log: LogTail) -> None:
         self._launch, self._log = launch, log
         self._stop = threading.Event()
-        self._ended = threading.Event()
+        self._killing = threading.Lock()
         self._code = KILLED
         self._thread = threading.Thread(target=self._run, name=f"job-{launch.job_id}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> int | None:
-        return self._code if self._ended.wait(seconds) else None
+        self._thread.join(seconds)
+        return None if self._thread.is_alive() else self._code
 
     def kill(self) -> None:
-        self._stop.set()
-        if self._thread.ident is not None and not self._ended.is_set():
-            number = ctypes.c_ulong(self._thread.ident)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(JobStoppedError))
+        with self._killing:
+            if self._stop.is_set() or self._thread.ident is None or not self._thread.is_alive():
+                return  # a second one would come while the thread tidies up behind the first
+            self._stop.set()
+        number = ctypes.c_ulong(self._thread.ident)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(JobStoppedError))
 
     def close(self) -> None:
-        if not self._ended.wait(_STOP_SECONDS):
+        if self.wait(_STOP_SECONDS) is None:
             self._log.say("The thread does not stop; it goes on without being watched.")
 
     def _run(self) -> None:
@@ -210,12 +237,33 @@ class _RunningThread:
             self._log.say(traceback.format_exc())
         finally:
             connection.close()
-            self._ended.set()
 
     def _call(self) -> None:
-        layout, code = self._launch.layout, self._launch.task.code
-        if code and code not in sys.path:
-            sys.path.append(code)  # behind all else: it must not replace a module of the service
-        view = inside.JobView(layout.workspace, layout.scratch, log=self._log.say, is_cancelled=self._stop.is_set)
-        result: Any = inside.call(view)
-        (Path(layout.workspace) / RESULT_NAME).write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
+        layout, task = self._launch.layout, self._launch.task
+        if task.code:
+            _find_code(task.code, task.callable.partition(":")[0].partition(".")[0])
+        view = inside.JobView(
+            layout.workspace, layout.scratch, log=self._log.say, is_cancelled=self._stop.is_set,
+            variables=self._launch.variables,
+        )  # fmt: skip
+        inside.leave_result(view, inside.call(view))
+
+
+def _find_code(folder: str, name: str) -> None:
+    """Let modules of a folder be imported; refuse one whose name this process has taken from elsewhere.
+
+    Raises:
+        ImportError: the node would silently be another one than was asked for.
+    """
+    if folder not in sys.path:
+        sys.path.append(folder)  # behind all else: it must not replace a module of the service
+    wanted = Path(os.path.realpath(folder))
+    if not any((wanted / each).exists() for each in (name, f"{name}.py")):
+        return
+    module: Any = importlib.import_module(name)
+    places = [module.__file__] if getattr(module, "__file__", None) else list(getattr(module, "__path__", ()))
+    if not any(Path(os.path.realpath(place)).is_relative_to(wanted) for place in places):
+        raise ImportError(
+            f"This process has another module {name} than that of {folder}: {', '.join(places) or 'a built-in one'}. "
+            "Give it another name, or use the strategy subprocess."
+        )

@@ -279,10 +279,15 @@ class _RunningContainer:
 
     def kill(self) -> None:
         import docker
+        from requests import RequestException
 
         self._killed = True
-        with suppress(docker.errors.APIError):  # it has ended
+        try:
             self._container.kill()
+        except docker.errors.APIError:
+            logger.debug("container not killed, most likely it has ended name=%s", self._container.name)
+        except RequestException as error:  # close, the keeper and the next start try again
+            logger.warning("container not killed name=%s reason=%s", self._container.name, error)
 
     def close(self) -> None:
         self._reader.join(_ENGINE_SECONDS)

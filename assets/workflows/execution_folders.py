@@ -19,7 +19,7 @@ from typing import Final
 from uuid import UUID
 
 from assets.workflows.execution import ExecutionError, Owner
-from assets.workflows.mounts import CONTROL_NAME, OUTPUTS_NAME, RESULT_NAME, Layout
+from assets.workflows.mounts import CONTROL_NAME, OUTPUTS_NAME, RESULT_NAME, Layout, fetched_folder
 from storagecache.environment import Environment
 
 _RUNS: Final = ".runs"
@@ -68,7 +68,10 @@ def run_folders(claim: Claim, workspace: str | None, code: str | None, owner: Ow
     with _exclusive(layout.workspace):
         with _explained():
             _prepare_workspace(Path(layout.workspace), claim.job_id.hex, owner)
-        yield layout
+        try:
+            yield layout
+        finally:
+            shutil.rmtree(fetched_folder(layout), ignore_errors=True)  # copies, which a kept workspace would keep
 
 
 def is_alive(job_id: str) -> bool:

@@ -36,7 +36,8 @@ class ManifestEntry:
 def read_manifest(workspace: Path, roots: tuple[Path, ...]) -> dict[str, ManifestEntry]:
     """Read the manifest of a workspace by asset id; empty when there is none.
 
-    What lies outside of the workspace and `roots` is left out: a job before may have written what it liked.
+    What lies outside of the workspace and `roots` is left out: a job before may have written what it liked; so is what
+    is no file any more.
 
     Raises:
         BackendUnavailableError: it is no manifest.
@@ -55,7 +56,7 @@ def read_manifest(workspace: Path, roots: tuple[Path, ...]) -> dict[str, Manifes
     trusted = [entry for entry in entries if any(entry.path.is_relative_to(root) for root in real_roots)]
     if len(trusted) < len(entries):
         logger.warning("manifest names paths elsewhere entries=%d", len(entries) - len(trusted))
-    return {entry.id: entry for entry in trusted}
+    return {entry.id: entry for entry in trusted if entry.path.is_file()}
 
 
 def _entry(part: Mapping[str, Any], workspace: Path) -> ManifestEntry:

@@ -249,8 +249,10 @@ class _Run:
         try:
             return self._watch(running)
         finally:
-            running.kill()
-            running.close()
+            try:
+                running.kill()
+            finally:
+                running.close()
 
     def _watch(self, running: Running) -> JobEnd:
         """Wait for the end, the time limit or a cancel; note every minute that the job is alive."""
@@ -278,13 +280,19 @@ class _Run:
         files = [secret.name for secret in self.task.secrets if secret.as_file]
         plan = self.execution.plan(environment, layout, sources, files)
         _fetch(plan, layout, dict(zip((each.id for each in sources), self.inputs, strict=True)))
-        _write_told(layout, self.task, sources, plan)
+        secret_paths = {name: plan.variables[f"{name}_FILE"] for name in files}
+        request = self.task.request_text(context=self._bound(), secrets=secret_paths)
+        _write_told(layout, request, render_manifest(sources, plan.paths))
         _write_secrets(layout, {name: self.secrets[name] for name in files}, self.execution.owner())
         return Launch(job_id=self.job.pk.hex, task=self.task, layout=layout, plan=plan, variables=self._variables(plan))
 
+    def _bound(self) -> dict[str, str]:
+        task = self.task
+        bound = {"user_id": str(self.user.pk), "workflow_id": task.workflow_id, "node_id": task.node_id}
+        return bound | {"job_id": self.job.pk.hex}
+
     def _variables(self, plan: MountPlan) -> dict[str, str]:
-        named = {"JOB_ID": self.job.pk.hex, "USER_ID": str(self.user.pk), "WORKFLOW_ID": self.task.workflow_id,
-                 "NODE_ID": self.task.node_id}  # fmt: skip
+        named = {name.upper(): value for name, value in self._bound().items()}
         as_variables = {each.name: self.secrets[each.name] for each in self.task.secrets if not each.as_file}
         return dict(plan.variables) | {name: value for name, value in named.items() if value} | as_variables
 
@@ -360,10 +368,10 @@ def _put_input(path: Path, source: Input, asset: Asset) -> None:
         raise DigestMismatchError(f"The bytes of {source.name} are not those of the catalog. Run verify_assets.")
 
 
-def _write_told(layout: Layout, task: Task, sources: tuple[Input, ...], plan: MountPlan) -> None:
+def _write_told(layout: Layout, request: str, manifest: str) -> None:
     control = Path(layout.control)
-    _write(control / MANIFEST_NAME, render_manifest(sources, plan.paths), 0o444)
-    _write(control / REQUEST_NAME, task.request_text(), 0o444)
+    _write(control / MANIFEST_NAME, manifest, 0o444)
+    _write(control / REQUEST_NAME, request, 0o444)
     shutil.copyfile(inside.__file__, control / INSIDE_NAME)
     (control / INSIDE_NAME).chmod(0o444)
 

@@ -100,8 +100,9 @@ class MediaContext(CoreContext):
 
     @anywhere
     def audio_duration(self, sound: AssetLike) -> float:
-        """Give the length of sound in seconds, by decoding it."""
-        return self.audio_to_numpy(sound)[2]
+        """Give the length of sound in seconds, by decoding it piece by piece."""
+        with self.asset_to_io(sound) as stream:
+            return audio.read_duration(stream)
 
     @anywhere
     def audio_from_numpy(
@@ -158,7 +159,7 @@ class MediaContext(CoreContext):
             kept = self.memory_value(table)
             if hasattr(kept, "iloc"):
                 return cast("pd.DataFrame", kept.copy())
-            if isinstance(table.data, list):
+            if table.has_rows():
                 made = need("pandas", "Making a table").DataFrame(table.data, columns=list(table.columns) or None)
                 return cast("pd.DataFrame", made)
         found = self._content(table)

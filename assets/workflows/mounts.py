@@ -25,7 +25,7 @@ CONTROL_NAME: Final = ".assets"  # what the job is told, inside the workspace; i
 OUTPUTS_NAME: Final = "outputs"
 MANIFEST_NAME: Final = "manifest.json"
 REQUEST_NAME: Final = "request.json"
-RESULT_NAME: Final = ".result.json"
+RESULT_NAME: Final = ".result.json"  # as in `inside`, which may import nothing
 _FETCHED_NAME: Final = "inputs"  # inside the control folder: copies of inputs that have no file the job may open
 _NODE_FOLDERS: Final = (
     ("FONT_PATH", "font_path", Path("/fonts")),

@@ -19,6 +19,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from assets.models import Asset
 from assets.services import AssetDetails, create_asset
 from assets.workflows.mounts import OUTPUTS_NAME, RESULT_NAME
+from storagecache.environment import Environment
 from storagecache.errors import StorageError
 
 MOST_OUTPUTS: Final = 1000
@@ -139,7 +140,9 @@ def _regular_file(folder: int, name: str) -> Iterator[int]:
     _refuse_others(os.stat(name, dir_fd=folder, follow_symlinks=False))
     descriptor = os.open(name, _FILE, dir_fd=folder)
     try:
-        _refuse_others(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        _refuse_others(status)
+        _refuse_large(status)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -151,6 +154,13 @@ def _refuse_others(status: os.stat_result) -> None:
         raise _RefusedError(f"{kind}; left out")
     if status.st_nlink > 1:
         raise _RefusedError("it has other names elsewhere (a hard link); left out")
+
+
+def _refuse_large(status: os.stat_result) -> None:
+    """Refuse before a byte is read: a file of holes costs its job nothing, and reading it would take hours."""
+    most = Environment.current().max_upload_bytes
+    if status.st_size > most:
+        raise _RefusedError(f"{status.st_size} bytes are more than MAX_UPLOAD_BYTES ({most}); left out")
 
 
 def _shown(name: str) -> str:

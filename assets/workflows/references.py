@@ -35,9 +35,11 @@ class AssetRef:
         return not self.is_empty()
 
     def model_dump(self) -> dict[str, Any]:
-        """Write NodeTool's JSON; inline bytes become base64."""
-        data = base64.b64encode(self.data).decode() if isinstance(self.data, bytes) else self.data
-        return {"type": self.type, "uri": self.uri, "asset_id": self.asset_id, "data": data}
+        """Write NodeTool's JSON; inline bytes become base64, and of a text or a table the text that they are."""
+        return {"type": self.type, "uri": self.uri, "asset_id": self.asset_id, "data": self._json_data()}
+
+    def _json_data(self) -> str | list[Any] | None:
+        return base64.b64encode(self.data).decode() if isinstance(self.data, bytes) else self.data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ class TextRef(AssetRef):
 
     type: ClassVar[str] = "text"
 
+    def _json_data(self) -> str | list[Any] | None:
+        return _text_or_numbers(self.data)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataframeRef(AssetRef):
@@ -81,16 +86,28 @@ class DataframeRef(AssetRef):
         dumped = AssetRef.model_dump(self)
         return {**dumped, "columns": [{"name": name} for name in self.columns]} if self.columns else dumped
 
+    def has_rows(self) -> bool:
+        """Tell whether its data is rows; else it is the bytes of a file, or nothing."""
+        return isinstance(self.data, list) and not _is_numbers(self.data)
+
+    def _json_data(self) -> str | list[Any] | None:
+        return _text_or_numbers(self.data)
+
 
 _TYPES: Final[dict[str, type[AssetRef]]] = {
     reference.type: reference for reference in (AssetRef, ImageRef, AudioRef, VideoRef, TextRef, DataframeRef)
 }
 _MARKS: Final = frozenset({"uri", "asset_id", "data"})
+_ALLOWED: Final[dict[str, tuple[type, ...]]] = {
+    "uri": (str,), "asset_id": (str,), "data": (bytes, str, list), "columns": (list, tuple),
+}  # fmt: skip
 
 
 def is_reference(value: object) -> bool:
-    """Tell whether a dict is NodeTool's JSON of a reference."""
-    return isinstance(value, dict) and str(value.get("type")) in _TYPES and not _MARKS.isdisjoint(value)
+    """Tell whether a dict is NodeTool's JSON of a reference; one whose fields are of other types is any other dict."""
+    if not isinstance(value, dict) or str(value.get("type")) not in _TYPES or _MARKS.isdisjoint(value):
+        return False
+    return all(value.get(name) is None or isinstance(value[name], types) for name, types in _ALLOWED.items())
 
 
 def reference_from(value: Mapping[str, Any]) -> AssetRef:
@@ -103,11 +120,11 @@ def reference_from(value: Mapping[str, Any]) -> AssetRef:
     if kind is None:
         raise ValueError(f"No reference has the type {value.get('type')!r}.")
     known = {field.name: value[field.name] for field in fields(kind) if value.get(field.name) is not None}
+    for name, given in known.items():
+        if not isinstance(given, _ALLOWED[name]):
+            raise ValueError(f"The {name} of a reference cannot be of type {type(given).__name__}.")
     if "columns" in known:
         known["columns"] = tuple(_column_name(column) for column in known["columns"])
-    for name, allowed in (("uri", str), ("asset_id", str), ("data", (bytes, str, list))):
-        if name in known and not isinstance(known[name], allowed):
-            raise ValueError(f"The {name} of a reference cannot be of type {type(known[name]).__name__}.")
     return kind(**known)
 
 
@@ -126,10 +143,10 @@ def inline_bytes(reference: AssetRef) -> bytes | None:
     data = reference.data
     if data is None or isinstance(data, bytes):
         return data
-    if isinstance(reference, DataframeRef):
-        return json.dumps(inline_records(reference)).encode() if isinstance(data, list) else str(data).encode()
+    if isinstance(reference, DataframeRef) and reference.has_rows():
+        return json.dumps(inline_records(reference)).encode()
     if isinstance(data, str):
-        return data.encode() if isinstance(reference, TextRef) else decode_base64(data)
+        return data.encode() if isinstance(reference, TextRef | DataframeRef) else decode_base64(data)
     return bytes(data)  # a list of numbers, as NodeTool's JSON may write bytes
 
 
@@ -145,9 +162,12 @@ def map_references(value: Any, change: Callable[[AssetRef], AssetRef]) -> Any:
     A reference written as JSON stays JSON and keeps its other fields.
 
     Raises:
-        ValueError: a container holds itself.
+        ValueError: a container holds itself, or hundreds within each other.
     """
-    return _mapped(value, change, ())
+    try:
+        return _mapped(value, change, ())
+    except RecursionError as error:
+        raise ValueError("A value that is nested this deep cannot be searched for references.") from error
 
 
 def references_in(value: Any) -> list[AssetRef]:
@@ -187,7 +207,21 @@ def _mapped_json(value: dict[str, Any], change: Callable[[AssetRef], AssetRef]) 
 
 
 def _column_name(column: object) -> str:
-    return str(column["name"]) if isinstance(column, dict) else str(column)
+    return str(column.get("name", "")) if isinstance(column, dict) else str(column)
+
+
+def _text_or_numbers(data: Data) -> str | list[Any] | None:
+    """Write bytes of a kind whose inline str is text; what is no UTF-8 as numbers, which are no rows of a table."""
+    if not isinstance(data, bytes):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
+
+
+def _is_numbers(data: list[Any]) -> bool:
+    return bool(data) and all(type(item) is int for item in data)
 
 
 def decode_base64(text: str) -> bytes:

@@ -56,19 +56,21 @@ class Task:
             raise ValueError(f"{self.callable!r} is not of the form package.module:function.")
         if max(len(self.workflow_id), len(self.node_id)) > _ID_LENGTH:
             raise ValueError(f"The id of a workflow or node of a task has at most {_ID_LENGTH} characters.")
+        if any("\0" in word for word in self.command):
+            raise ValueError("A command of a task has no NUL.")
         if not self.time_limit > 0:
             raise ValueError("The time limit must be more than 0 seconds.")
         if len(self.inputs) > MOST_INPUTS:
             raise ValueError(f"A task has at most {MOST_INPUTS} inputs.")
         self.request_text()
 
-    def request_text(self) -> str:
-        """Write what the job is told.
+    def request_text(self, **more: object) -> str:
+        """Write what the job is told; `more` beside what the task says.
 
         Raises:
             ValueError, TypeError: the request is not JSON.
         """
-        told = {"callable": self.callable, "request": self.request}
+        told = {"callable": self.callable, "request": self.request, **more}
         return json.dumps(told, ensure_ascii=False, allow_nan=False)
 
     @property

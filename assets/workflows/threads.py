@@ -42,13 +42,14 @@ _workers: Final = _Workers()
 def anywhere(method: Method[S, P, T]) -> Method[S, P, T]:
     """Let a synchronous method be called where an event loop runs: it then works in a thread of its own.
 
-    The loop waits meanwhile; whoever minds awaits the method's twin.
+    The loop waits meanwhile; whoever minds awaits the method's twin. Behind each call the thread's database connection
+    is given back, unless a transaction holds it: threads of nodes live long, and are more than there are connections.
     """
 
     @functools.wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         work = functools.partial(method, self, *args, **kwargs)
-        return _beside(work) if in_event_loop() else work()
+        return _beside(work) if in_event_loop() else _released(work)
 
     return call
 

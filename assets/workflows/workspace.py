@@ -6,10 +6,14 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
+from uuid import uuid4
 
+from assets.staging import Source
 from storagecache.errors import BackendUnavailableError, InvalidKeyError, ObjectNotFoundError
 
 MOUNT_POINT: Final = "/workspace"  # how every workspace is called inside a container
+_MOST_BYTES: Final = 200  # of a file's name; with what makes it one of its own it stays below the usual 255
+_BLOCK: Final = 256 << 10  # bytes
 
 
 def resolve_inside(root: Path, path: str | os.PathLike[str]) -> Path:
@@ -61,6 +65,29 @@ def open_regular(root: Path, path: Path) -> BinaryIO:
         raise ObjectNotFoundError(f"There is no file {path.name}.") from error
     finally:
         os.close(descriptor)
+
+
+def leave_file(folder: Path, name: str, source: Source) -> tuple[Path, int]:
+    """Write a stream into a new file of a folder, which is made; gives its path and size.
+
+    The name is `name` as far as a file can have it; where that is taken it gets a mark of its own.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / _file_name(name)
+    if os.path.lexists(path):
+        path = path.with_name(f"{path.stem}-{uuid4().hex[:8]}{path.suffix}")
+    with path.open("xb") as file:
+        while block := source.read(_BLOCK):
+            file.write(block)
+        return path, file.tell()
+
+
+def _file_name(name: str) -> str:
+    """Make the name of a file: no folders, not hidden, and short enough, with its extension."""
+    wanted = PurePosixPath(name.replace("/", "_").lstrip(".") or "output")
+    suffix = wanted.suffix if len(wanted.suffix.encode()) <= _MOST_BYTES // 4 else ""
+    stem = wanted.name.removesuffix(suffix).encode()[: _MOST_BYTES - len(suffix.encode())]
+    return f"{stem.decode('utf-8', 'ignore')}{suffix}"
 
 
 def _is_inside(path: Path, root: Path) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from storagecache.environment import Environment
-from storagecache.node_cache import coroutines, statistics
+from storagecache.node_cache import coroutines, journal, statistics
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.backends import NodeMemcachedCache, NodeMemoryCache
 from storagecache.node_cache.core import Core, lasts
@@ -24,6 +24,7 @@ from storagecache.node_cache.errors import ClearFailedError, NotCacheableError
 from storagecache.node_cache.flights import POLL_SECONDS, Flight
 from storagecache.node_cache.frames import Frame, mac_key, namespace_of
 from storagecache.node_cache.generations import AnyKey, Lease, flight_name
+from storagecache.node_cache.journal import Entry, Hours
 from storagecache.node_cache.keys import CacheableNode, NodeCacheKey, node_cache_key
 from storagecache.node_cache.memory import ByteLRU
 from storagecache.node_cache.miss import MISS
@@ -106,7 +107,7 @@ class NodeCache:
         frame = self._core.framed(value, ttl, compute)
         if frame is None or lease is None or not lasts(ttl):
             return False
-        return self._core.shelve(lease, frame)
+        return self._core.shelve(key, lease, frame)
 
     def get_or_compute(
         self, key: AnyKey | None, compute: Callable[[], T], ttl: float | None = DEFAULT_TTL, *, writable: bool = False
@@ -183,6 +184,22 @@ class NodeCache:
         self.flush()
         area = self._core.shelves.area
         return (1, self.stats()) if area is None else statistics.collected(area)
+
+    def history(self) -> tuple[Hours, list[Entry]]:
+        """Give hits and misses by the hour, and the largest values that are still hits, of all processes.
+
+        Costs a look at each of those values.
+
+        Raises:
+            StorageError, OSError: the files cannot be read.
+        """
+        self.flush()
+        area = self._core.shelves.area
+        trees = [self._core.upkeep.journal.tree()] if area is None else statistics.journals(area)
+        hours, entries = journal.summed(trees)
+        now = self._core.clock()
+        alive = [entry for entry in entries if not 0 < entry.ends <= now]
+        return hours, [entry for entry in alive if self._core.holds(entry.key)]
 
     def explain(self, node_type: str, *, user: str | None = None, workflow: str | None = None) -> Explanation:
         """Tell where the last two keys of a node type first differ.
@@ -295,7 +312,7 @@ class NodeCache:
         started = time.perf_counter()
         result = compute()
         self._core.computed()
-        return result, self._core.store(lease, result, ttl, time.perf_counter() - started)
+        return result, self._core.store(key, lease, result, ttl, time.perf_counter() - started)
 
 
 def _flush_at_exit(cache: NodeCache) -> None:

@@ -110,6 +110,14 @@ class Core:
             self.counters.miss(tier, asked=int(counted))
         return value, lease
 
+    def holds(self, key: AnyKey) -> bool:
+        """Tell whether the shared tier has a key's value, which is not opened; False when the cache is in trouble."""
+        try:
+            return self.generations.read(key, self.generations.remembered(key))[1] is not None
+        except TierTroubleError as error:
+            self.trouble(error)
+            return False
+
     def opened(self, frame: Frame, *, writable: bool) -> Any:
         """Decode a frame; MISS when an asset that it names is gone or a library that it needs is absent."""
         if frame.encoded.assets and not self._names_live_assets(frame):
@@ -151,18 +159,19 @@ class Core:
             self.counters.add("followed", seconds_saved=frame.compute)
         return value
 
-    def store(self, lease: Lease | None, value: Any, ttl: float | None, seconds: float) -> Frame | None:
+    def store(self, key: AnyKey, lease: Lease | None, value: Any, ttl: float | None, seconds: float) -> Frame | None:
         """Snapshot and shelve a value; gives the frame (also of what could not be shelved), or None."""
         frame = self.framed(value, ttl, seconds)
         if frame is not None and lease is not None and lasts(ttl):
-            self.shelve(lease, frame)
+            self.shelve(key, lease, frame)
         return frame
 
-    def shelve(self, lease: Lease, frame: Frame) -> bool:
+    def shelve(self, key: AnyKey, lease: Lease, frame: Frame) -> bool:
         """Put a frame on the shelves; tells whether other processes can see it."""
         stored = self.shelves.put(lease, frame, self.generations)
         if stored:
             self.counters.add("sets")
+            self.upkeep.journal.stored(key, frame)
         self.upkeep.wake()
         return stored
 

@@ -43,7 +43,7 @@ async def get_or_compute(
         shared = await _followed(core, key, boarding.flight, owner, writable=writable)
         if shared is not MISS:
             return shared  # type: ignore[no-any-return]
-    return (await _compute(core, compute, ttl, lease))[0]
+    return (await _compute(core, key, compute, ttl, lease))[0]
 
 
 async def _lead(
@@ -55,7 +55,7 @@ async def _lead(
         value, lease = await _awaited(core, key, name, writable=writable)
         if value is not MISS:
             return value  # type: ignore[no-any-return]
-        result, frame = await _compute(core, compute, ttl, lease)
+        result, frame = await _compute(core, key, compute, ttl, lease)
         return result
     except Exception as error:
         failure = error
@@ -83,11 +83,13 @@ async def _followed(core: Core, key: AnyKey, flight: Flight, owner: object, *, w
     return await in_thread(core.shared, key, frame, writable=writable)
 
 
-async def _compute(core: Core, compute: Compute[T], ttl: float | None, lease: Lease | None) -> tuple[T, Frame | None]:
+async def _compute(
+    core: Core, key: AnyKey, compute: Compute[T], ttl: float | None, lease: Lease | None
+) -> tuple[T, Frame | None]:
     started = time.perf_counter()
     result = await _result(compute)
     core.computed()
-    frame = await in_thread(core.store, lease, result, ttl, time.perf_counter() - started)
+    frame = await in_thread(core.store, key, lease, result, ttl, time.perf_counter() - started)
     return result, frame
 
 

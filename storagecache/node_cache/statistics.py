@@ -121,12 +121,24 @@ def collected(area: CacheArea) -> tuple[int, Stats]:
         OSError, StorageError
     """
     total: Stats = Counters().tree()
-    processes = 0
+    processes = sum(_added(total, stats) for stats in _files(area))
+    return processes, total
+
+
+def journals(area: CacheArea) -> list[Stats]:
+    """Give what each process wrote, its journal among it.
+
+    Raises:
+        OSError, StorageError
+    """
+    return [stats for stats in _files(area) if isinstance(stats, dict)]
+
+
+def _files(area: CacheArea) -> Iterable[Any]:
     for name in list(area.names(FOLDER)):
         data = area.read(name)
-        if data is not None and _added(total, _opened(data)):
-            processes += 1
-    return processes, total
+        if data is not None:
+            yield _opened(data)
 
 
 def _opened(data: bytes) -> Any:

@@ -13,6 +13,7 @@ from storagecache.node_cache.flights import HEARTBEAT_SECONDS, KeyLocks
 from storagecache.node_cache.frames import RECORD, frame_of
 from storagecache.node_cache.generations import AnyKey
 from storagecache.node_cache.housekeeper import Housekeeper
+from storagecache.node_cache.journal import Journal
 from storagecache.node_cache.keys import NodeCacheKey
 from storagecache.node_cache.records import Seen, history_of, merged, plain_record, record_keys
 from storagecache.node_cache.shelves import Shelves
@@ -35,11 +36,13 @@ class Upkeep:
         self._file = None if shelves.area is None else StatisticsFile(shelves.area)
         self._housekeeper = Housekeeper(self._tick, HEARTBEAT_SECONDS)
         self._locks: KeyLocks | None = None
+        self.journal = Journal()
         self.reset()
 
     def reset(self) -> None:
         """Begin anew in a forked child: locks and notes are the parent's."""
         self._lock = threading.Lock()
+        self.journal.reset()
         self._noted: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, list[Seen]] = {}
         self._written_stats: Stats = {}
@@ -113,7 +116,8 @@ class Upkeep:
             return False
         self._stats_at = time.monotonic()
         try:
-            self._file.write(stats)
+            self.journal.count(stats["hits"], stats["misses"], self._clock())
+            self._file.write({**stats, **self.journal.tree()})
             self._written_stats = stats
         except (OSError, StorageError) as error:
             logger.debug("node cache statistics lost reason=%s", error)

@@ -11,11 +11,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import BinaryIO, Final
 
 from storagecache.errors import BackendUnavailableError, ObjectExistsError, StorageError, StorageFullError
 
-STAGED_PREFIX: Final = "staged-"  # of files with a name, where the filesystem has no anonymous ones
+STAGED_PREFIX: Final = "staged-"  # of files with a name, which a purge removes when a dead process left them
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})  # open(2), O_TMPFILE
@@ -53,6 +53,16 @@ def open_staging(folder: str) -> tuple[int, str | None]:
     """
     with disk_errors("Cannot stage an upload"):
         return _open_anonymous(folder) or tempfile.mkstemp(prefix=STAGED_PREFIX, dir=folder)
+
+
+def reopen(fd: int) -> BinaryIO:
+    """Give a stream that reads a staged file, over a descriptor of its own, which the caller closes too.
+
+    Raises:
+        BackendUnavailableError: there is no descriptor left.
+    """
+    with disk_errors("Cannot stage an upload"):
+        return os.fdopen(os.dup(fd), "rb")
 
 
 def discard(fd: int, path: str | None) -> None:

@@ -19,6 +19,7 @@ from storagecache.errors import BackendUnavailableError, ObjectNotFoundError, St
 from storagecache.keys import validate_storage_name
 from storagecache.storages.base import ObjectStorage
 from storagecache.storages.durable import (
+    STAGED_PREFIX,
     discard,
     disk_errors,
     make_folder,
@@ -93,7 +94,7 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
         return name
 
     def _overwrite(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
-        draft = os.path.join(self.staging_folder(), f"cache-{secrets.token_hex(8)}")
+        draft = os.path.join(self.staging_folder(), f"{STAGED_PREFIX}cache-{secrets.token_hex(8)}")
         with disk_errors(f"Cannot store {self.bucket}/{name}"):
             try:
                 self._write_draft(draft, pieces)
@@ -276,7 +277,7 @@ class FilesystemObjectStorage(ObjectStorage, FileSystemStorage):
 
     def write_identity(self, text: str) -> None:
         """Replace `.identity` (see `IdentityKeeper`)."""
-        draft = os.path.join(self.staging_folder(), f"identity-{secrets.token_hex(8)}")
+        draft = os.path.join(self.staging_folder(), f"{STAGED_PREFIX}identity-{secrets.token_hex(8)}")
         with disk_errors(f"Cannot write the identity of {self.bucket}"):
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.file_permissions)
             try:

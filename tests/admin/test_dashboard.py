@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from assets.admin.plots import Bar, bars, columns
+from assets.admin.plots import Bar, Rate, bars, columns, rates
 from assets.models import Asset, StoredObject
+from storagecache.environment import Environment
+from storagecache.node_cache import NodeCacheKey
 from tests.admin.conftest import HOSTILE, MakeAsset, MakeUser, add_rows
 
 ClientOf = Callable[[User], Client]
 BOARD = "/admin/assets/asset/dashboard/"
+CACHE = "/admin/assets/asset/node-cache/"
 
 
 def test_figures_are_those_of_who_asks(
@@ -47,9 +49,11 @@ def test_dashboard_costs_the_same_with_many_assets(client_of: ClientOf, admin_us
     assert costs[0] == costs[1] <= 7
 
 
-@pytest.mark.parametrize("what", ["purge", "clear"])
-def test_staff_neither_purges_nor_clears(what: str, client_of: ClientOf, staff: User) -> None:
-    assert client_of(staff).post(f"{BOARD}{what}/").status_code == 403
+def test_staff_neither_purges_nor_clears(client_of: ClientOf, staff: User) -> None:
+    client = client_of(staff)
+    assert [client.post(f"{address}/").status_code for address in (f"{BOARD}purge", f"{CACHE}clear")] == [403, 403]
+    assert client.get(CACHE).status_code == 403
+    assert CACHE not in client.get(BOARD).content.decode()
 
 
 def test_purge_shows_its_figures_before_it_takes_anything(
@@ -69,8 +73,24 @@ def test_purge_shows_its_figures_before_it_takes_anything(
 
 def test_cache_is_cleared_by_workflow_and_never_by_accident(client_of: ClientOf, admin_user: User) -> None:
     client = client_of(admin_user)
-    assert "Name a workflow" in client.post(f"{BOARD}clear/", follow=True).content.decode()
-    assert "is cleared" in client.post(f"{BOARD}clear/", {"workflow": "w"}, follow=True).content.decode()
+    assert "Name a workflow" in client.post(f"{CACHE}clear/", follow=True).content.decode()
+    assert "is cleared: workflow w" in client.post(f"{CACHE}clear/", {"workflow": "w"}, follow=True).content.decode()
+
+
+def test_page_of_the_cache_names_its_largest_values_until_they_are_cleared(
+    client_of: ClientOf, admin_user: User
+) -> None:
+    cache, client = Environment.get_node_cache(), client_of(admin_user)
+    cache.set(NodeCacheKey("1", HOSTILE, "test.Page", "f" * 64), b"x" * 3_000_000)
+    answer = client.get(CACHE)
+    shown = answer.content.decode()
+    assert "test.Page" in shown
+    assert "2.9\xa0MB" in shown
+    assert "<img src=x" not in shown
+    assert " style=" not in shown
+    assert answer["Content-Security-Policy"].startswith("default-src 'self';")
+    client.post(f"{CACHE}clear/", {"workflow": HOSTILE})
+    assert "2.9\xa0MB" not in client.get(CACHE).content.decode()
 
 
 def test_index_leads_to_the_library_for_those_who_may_look(
@@ -82,5 +102,6 @@ def test_index_leads_to_the_library_for_those_who_may_look(
 
 def test_plots_escape_and_bear_nothing_and_negative_sums() -> None:
     drawn = bars("b", [Bar(HOSTILE, 5), Bar("x", -1)]) + columns("c", [Bar(HOSTILE, 0)]) + bars("none", [])
+    drawn += columns("none", []) + rates("r", [Rate(HOSTILE, 1, 2), Rate("x", 0, 0)])
     assert "<img" not in drawn
     assert 'width="-' not in drawn

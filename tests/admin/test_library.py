@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from assets.admin.library import PAGE
+from assets.services import AssetDetails
 from assets.services.folders import create_folder
 from assets.services.trash import trash_tree
 from assets.services.trash_listing import list_trash
@@ -84,8 +85,57 @@ def test_filters_narrow_by_type_day_and_size(make_asset: MakeAsset, client_of: C
     assert browse(client, min="1000", order="name")["order"] == "-size"
 
 
+def test_search_and_trash_are_narrowed_by_the_filters_too(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    picture = make_asset(admin_user, "same name.png", details=AssetDetails(tags=("red",), workflow_id="w"))
+    text = make_asset(admin_user, "same name.txt", b"x" * 5000, content_type="text/plain")
+    client, day = client_of(admin_user), picture.created_at.date().isoformat()
+    for asked in ({"type": "image/"}, {"tag": "red"}, {"workflow": "w"}, {"max": "4000"}):
+        assert names(client, q="same", **asked) == ["same name.png"], asked
+    assert names(client, q="same", **{"from": day, "to": day, "min": "4000"}) == ["same name.txt"]
+    assert names(client, q="same", to="2001-01-01") == []
+    assert browse(client, q="same", order="name")["order"] == "created"
+    for asset in (picture, text):
+        list(trash_tree(admin_user.pk, asset.pk))
+    assert names(client, state="trash", type="text/") == ["same name.txt"]
+    assert names(client, state="trash", workflow="w") == ["same name.png"]
+    assert names(client, state="trash", q="NAME.P", max="4000") == ["same name.png"]
+
+
+def test_storage_filter_finds_what_is_temp(make_asset: MakeAsset, client_of: ClientOf, admin_user: User) -> None:
+    make_asset(admin_user, "kept.png")
+    make_asset(admin_user, "temp.png", bucket="temp")
+    client = client_of(admin_user)
+    assert names(client, storage="temp") == ["temp.png"]
+    assert names(client, storage="assets") == ["kept.png"]
+    assert names(client, storage="temp", q="kept") == []
+    assert names(client, storage="temp", type="image/", order="name") == ["temp.png"]
+
+
+def test_sizes_and_the_largest_are_looked_for_everywhere(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    folder = create_folder(owner_id=admin_user.pk, name="folder", parent=None)
+    deep = make_asset(admin_user, "deep.bin", b"x" * 9000, content_type="text/plain")
+    type(deep).objects.filter(pk=deep.pk).update(parent=folder)
+    make_asset(admin_user, "home.bin", b"y" * 7000, content_type="text/plain")
+    client = client_of(admin_user)
+    assert names(client, min="5000") == ["deep.bin", "home.bin"]
+    assert names(client, type="text/", order="-size") == ["deep.bin", "home.bin"]
+
+
 @pytest.mark.parametrize(
-    "asked", [{"from": "yesterday"}, {"min": "-1"}, {"cursor": "nonsense"}, {"q": "a\0b"}, {"owner": "nobody"}], ids=str
+    "asked",
+    [
+        {"from": "yesterday"},
+        {"min": "-1"},
+        {"cursor": "nonsense"},
+        {"q": "a\0b"},
+        {"owner": "nobody"},
+        {"storage": "cache"},
+    ],
+    ids=str,
 )
 def test_question_that_cannot_be_read_is_refused(asked: dict[str, str], client_of: ClientOf, admin_user: User) -> None:
     answer = client_of(admin_user).get(BROWSE, asked)

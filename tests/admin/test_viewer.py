@@ -11,6 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from assets.admin.viewer import HEAD, hex_lines, view_of
+from assets.media.samples import samples
 from assets.models import Derivation
 from tests.admin.conftest import HOSTILE, SVG, MakeAsset
 from tests.admin.test_pages import page
@@ -45,7 +46,7 @@ def test_table_shows_its_first_rows(make_asset: MakeAsset, client_of: ClientOf, 
     text = f'a,"{HOSTILE}"\n' + "1,2\n" * 100
     asset = make_asset(admin_user, "t.csv", text.encode().replace(b'""', b'"'), content_type="text/csv")
     viewed = view_of(asset)
-    assert (viewed.kind, len(viewed.rows), viewed.is_cut) == ("table", 50, True)
+    assert (viewed.kind, len(viewed.rows), viewed.is_cut) == ("table", 51, True)
     assert "<img src=x" not in client_of(admin_user).get(page(asset)).content.decode()
 
 
@@ -94,3 +95,17 @@ def test_share_and_replace_are_for_the_owner(
     asset = make_asset(staff)
     assert 'id="share"' in client_of(staff).get(page(asset)).content.decode()
     assert 'id="share"' not in client_of(admin_user).get(page(asset)).content.decode()
+
+
+def test_parquet_shows_its_first_rows_and_a_broken_one_its_first_bytes(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    data = next(sample.content for sample in samples() if sample.name == "scores.parquet")
+    asset = make_asset(admin_user, "t.parquet", data, content_type="application/vnd.apache.parquet")
+    viewed = view_of(asset)
+    assert (viewed.kind, len(viewed.rows), viewed.rows[0]) == ("table", 51, ("seed", "prompt", "score", "model"))
+    assert viewed.note == "500 rows, 4 columns; the first 50 are shown."
+    broken = view_of(make_asset(admin_user, "b.parquet", data[:-30]))
+    assert (broken.kind, broken.text[:8]) == ("hex", "00000000")
+    assert "could not be read" in broken.note
+    assert "500 rows" in client_of(admin_user).get(page(asset)).content.decode()

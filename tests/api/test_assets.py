@@ -330,12 +330,28 @@ def test_urls_ignore_unknown_fields(client: Client, owner: User) -> None:
         ("patch", "/api/assets/urls", 405),
         ("get", "/api/nothing", 404),
         ("get", "/api", 404),
+        ("head", "/api/assets/urls", 405),
     ],
 )
 def test_error_of_any_kind_is_one_text(client: Client, method: str, path: str, status: int) -> None:
     response = getattr(client, method)(path)
     assert response.status_code == status
-    assert isinstance(response.json()["detail"], str)
+    assert method == "head" or isinstance(response.json()["detail"], str)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/{id}", "/{id}/lineage", "/{id}/recursive", "/{id}/summary", "/by-filename/a.png", "/packages"]
+)
+def test_head_is_get_without_its_body(client: Client, owner: User, path: str) -> None:
+    address = "/api/assets" + path.format(id=make_file(owner).pk.hex)
+    got, headed = client.get(address), client.head(address)
+    assert (headed.status_code, headed.content, headed["Content-Length"]) == (200, b"", str(len(got.content)))
+    assert {**headed.headers, "Date": ""} == {**got.headers, "Date": ""}
+
+
+@pytest.mark.parametrize("path", ["/api/usage", "/api/assets/search?query=png"])
+def test_head_of_figures_and_of_a_search_is_known(client: Client, owner: User, path: str) -> None:
+    assert client.head(path).status_code == 200
 
 
 # --- batches -------------------------------------------------------------------------------------
@@ -351,6 +367,12 @@ def test_urls_open_what_they_name(client: Client, nobody: Client, owner: User) -
 
 def test_urls_of_nothing_are_none(client: Client) -> None:
     assert urls(client, {"asset_ids": []}).json() == {"urls": {}}
+
+
+def test_urls_of_a_null_life_live_as_long_as_by_default(client: Client, owner: User) -> None:
+    asset = make_file(owner)
+    found = [urls(client, {"asset_ids": [asset.pk.hex], **more}).json() for more in ({}, {"expires_in": None})]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("expires_in", [1, 60, 604_800])

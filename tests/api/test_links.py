@@ -173,6 +173,7 @@ def _revalue(source: random.Random, query: str) -> str:
 _MUTATE = (_flip, _drop, _insert, _encode, _reorder, _revalue)
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutated_links_are_all_refused_with_one_text(owner: User, nobody: Client, settings: Any) -> None:
     """Through the whole service, over reading, other methods and other addresses."""
     asset, second = make_file(owner, "a.txt"), make_file(owner, "b.txt")

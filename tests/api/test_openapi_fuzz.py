@@ -30,6 +30,7 @@ from assets.api.routes import api
 from tests.api.conftest import make_file, make_folder
 
 COUNT: Final = int(os.environ.get("API_FUZZ_COUNT", 10_000 if os.environ.get("NIGHTLY") else 500))
+STEPS: Final = 8  # of one chain
 CHECKS: Final = [
     not_a_server_error,
     status_code_conformance,
@@ -47,6 +48,7 @@ SETTINGS: Final = settings(
     suppress_health_check=list(HealthCheck),
     max_examples=max(1, COUNT // len(OPERATIONS) // 2),
 )
+pytestmark = pytest.mark.timeout(120 + COUNT)  # a tenth of a second for each would do on an idle machine
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -92,6 +94,21 @@ def test_operation_answers_only_what_the_document_says(
     ask()
 
 
+def test_chains_of_operations_answer_only_what_the_document_says(document: Any, library: list[str]) -> None:
+    """Go on with the ids that answers gave, along the document's own references."""
+
+    asked: set[str] = set()
+
+    class Chain(document.as_state_machine()):  # type: ignore[misc]  # made at run time
+        def validate_response(self, response: Any, case: Any, **_kwargs: Any) -> None:
+            asked.add(case.operation.label)
+            case.validate_response(response, checks=CHECKS)
+
+    count = max(1, COUNT // STEPS // 2)
+    Chain.run(settings=settings(SETTINGS, max_examples=count, stateful_step_count=STEPS))
+    assert len(asked) > 1
+
+
 def name_what_is_there(case: Any, ids: list[str], picks: list[int]) -> None:
     """Put ids that exist where three in four requests name assets."""
     at, many, folder, kind = picks
@@ -99,7 +116,7 @@ def name_what_is_there(case: Any, ids: list[str], picks: list[int]) -> None:
         case.path_parameters["asset_id"] = ids[at % len(ids)]
     body = case.body if isinstance(case.body, dict) else {}
     said = body.get("json", body)
-    if "asset_ids" in said and many % 4:
+    if isinstance(said, dict) and "asset_ids" in said and many % 4:
         said["asset_ids"] = [ids[many % len(ids)], ids[folder % len(ids)]]
     if "json" in body and isinstance(said, dict) and kind % 4:
         said |= {"content_type": "folder" if kind % 2 else "text/plain", "parent_id": ids[folder % len(ids)]}

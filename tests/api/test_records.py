@@ -539,6 +539,36 @@ def test_delete_takes_the_tree_children_first(client: Client, tree: dict[str, As
     assert get(client, tree["beside"]).status_code == 200
 
 
+@pytest.mark.parametrize("query", ["", "?permanent=1"])
+def test_delete_names_what_was_made_of_what_went(
+    client: Client, owner: User, tree: dict[str, Asset], query: str
+) -> None:
+    used, hidden, gone = (make_file(owner, name, name.encode()) for name in ("used", "hidden", "gone"))
+    links = [(tree["b"], used), (tree["a"], used), (tree["b"], tree["a"]), (tree["b"], gone), (tree["beside"], hidden)]
+    Derivation.objects.bulk_create(Derivation(source=source, asset=output) for source, output in links)
+    deleted_ids(delete(client, gone))
+    answer = json.loads(b"".join(delete(client, tree["top"], query)))
+    assert set(answer["deleted_asset_ids"]) == {tree[name].pk.hex for name in ("top", "sub", "a", "b")}
+    assert answer["used_by"] == [{"id": used.pk.hex, "name": "used"}]
+    assert get(client, used).status_code == 200
+
+
+def test_delete_of_a_file_names_at_most_a_hundred_that_were_made_of_it(client: Client, owner: User) -> None:
+    source = make_file(owner)
+    outputs = copies(make_file(owner, "made", b"made"), 101)
+    Derivation.objects.bulk_create(Derivation(source=source, asset=output) for output in outputs)
+    for query in ("", "?permanent=1"):  # into the trash, and out of it
+        answer = delete(client, source, query)
+        named = json.loads(b"".join(answer))["used_by"]
+        assert [use["id"] for use in named] == [output.pk.hex for output in sorted(outputs, key=lambda a: a.pk)[:100]]
+
+
+def test_delete_of_what_is_foreign_tells_no_uses(client: Client, other: User) -> None:
+    source, output = make_file(other), make_file(other, "b", b"b")
+    Derivation.objects.create(source=source, asset=output)
+    refused(delete(client, source), 404, "id")
+
+
 def test_restore_brings_back_only_what_that_delete_took(client: Client, tree: dict[str, Asset]) -> None:
     deleted_ids(delete(client, tree["a"]))
     deleted_ids(delete(client, tree["top"]))
@@ -608,7 +638,7 @@ def test_foreign_asset_is_404_everywhere(client: Client, other: User) -> None:
         path = f"/api/assets/{found.pk.hex}"
         for method, rest, body in (
             ("GET", "", None), ("PUT", "", {"name": "x"}), ("DELETE", "", None), ("DELETE", "?permanent=1", None),
-            ("POST", "/restore", None), ("GET", "/recursive", None), ("PUT", "/content", {}),
+            ("POST", "/restore", None), ("GET", "/recursive", None), ("PUT", "/content", {}), ("GET", "/summary", None),
         ):  # fmt: skip
             raw = b"" if body is None else json.dumps(body)
             refused(client.generic(method, path + rest, raw, content_type="application/json"), 404, "id")
@@ -620,6 +650,7 @@ def test_foreign_asset_is_404_everywhere(client: Client, other: User) -> None:
     [
         ("POST", ""), ("GET", "/packages"), ("GET", "/by-filename/a.png"), ("GET", "/{id}"), ("PUT", "/{id}"),
         ("PUT", "/{id}/content"), ("DELETE", "/{id}"), ("POST", "/{id}/restore"), ("GET", "/{id}/recursive"),
+        ("GET", "/{id}/summary"),
     ],
 )  # fmt: skip
 def test_unknown_query_parameter_is_refused_by_name(client: Client, owner: User, method: str, path: str) -> None:
@@ -670,8 +701,8 @@ def test_routes_cost_the_same_statements_for_one_and_many(client: Client, owner:
         "delete a file": statements(lambda: delete(client, make_file(owner, "z", b"z"))),
     }
     limits = {
-        "get": 1, "name": 1, "tree": 3, "rename": 6, "move": 8, "folder": 3, "file": 10, "content": 12, "trash": 11,
-        "restore": 14, "delete": 21, "delete a file": 15,
+        "get": 1, "name": 1, "tree": 3, "rename": 6, "move": 8, "folder": 3, "file": 10, "content": 12, "trash": 12,
+        "restore": 14, "delete": 22, "delete a file": 16,
     }  # fmt: skip
     assert {name: (cost, limits[name]) for name, cost in costs.items() if cost > limits[name]} == {}
 
@@ -690,5 +721,6 @@ def test_openapi_names_every_status_of_the_routes(client: Client) -> None:
         ("/api/assets/{asset_id}", "delete"): common | {"404", "409", "412"},
         ("/api/assets/{asset_id}/restore", "post"): common | {"404", "409"},
         ("/api/assets/{asset_id}/recursive", "get"): common | {"404"},
+        ("/api/assets/{asset_id}/summary", "get"): common | {"404"},
     }
     assert {key: set(paths[key[0]][key[1]]["responses"]) for key in expected} == expected

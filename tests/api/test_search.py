@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -12,8 +13,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from assets.ids import new_id
 from assets.models import Asset
 from assets.services import search
+from assets.services.search import MAX_PATH
 from tests.api.conftest import make_file, make_folder
 
 NAMES = (
@@ -108,6 +111,22 @@ def test_search_tells_where_assets_lie(client: Client, owner: User, size: str) -
         ("B / C", "Home / A / B / C", b.pk.hex),
         ("A", "Home / A", a.pk.hex),
     ]
+
+
+@pytest.mark.timeout(60)
+def test_search_in_folders_thousands_deep_tells_the_nearest(client: Client, owner: User) -> None:
+    folders = [make_folder(owner, "top")]
+    ids = [new_id() for _ in range(3000)]
+    parents = [folders[0].pk, *ids]
+    rows = [copy.copy(folders[0]) for _ in ids]
+    for number, (row, folder_id, parent_id) in enumerate(zip(rows, ids, parents, strict=False)):
+        row.pk, row.parent_id, row.name = folder_id, parent_id, f"level {number}"
+    Asset.objects.bulk_create(rows, batch_size=500)
+    make_file(owner, "needle", parent=rows[-1])
+    (found,) = client.get("/api/assets/search?query=needle").json()["assets"]
+    assert found["folder_path"].startswith("Home / … / level ")
+    assert found["folder_path"].endswith(" / level 2998 / level 2999")
+    assert len(found["folder_path"]) < MAX_PATH + 100
 
 
 @pytest.mark.parametrize("content_type", ["text", "text/plain"])

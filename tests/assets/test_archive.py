@@ -287,13 +287,14 @@ def test_archive_holds_no_connection_while_its_bytes_flow(disk: Buckets, owner: 
     assert not any(held)
 
 
-def test_archive_costs_a_statement_for_a_level_and_for_a_page(
-    memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_archive_costs_two_statements_for_any_depth_and_one_for_a_page(
+    memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch, is_deep: bool
 ) -> None:
     monkeypatch.setattr(archive_stream, "_PAGE", 10)
-    top = folder(owner, "top")
+    top = inner = folder(owner, "top")
     for number in range(4):
-        inner = folder(owner, f"{number}", top)
+        inner = folder(owner, f"{number}", inner if is_deep else top)
         for other in range(5):
             file(owner, f"{other}", parent=inner)
     with statements() as planning:
@@ -301,7 +302,21 @@ def test_archive_costs_a_statement_for_a_level_and_for_a_page(
     with statements() as streaming:
         assert len(unpack(ArchiveStream(planned))) == 25
     selects = [sum("SELECT" in sql for sql in found) for found in (planning, streaming)]
-    assert selects == [1 + 2, 3]  # chosen, two levels; 26 entries (the top among them) by ten
+    assert selects == [1 + 1, 3]  # chosen, what they hold; 26 entries (the top among them) by ten
+
+
+def test_plan_is_read_by_the_folders_that_hold_things_and_not_by_their_owner(memory: Buckets, owner: User) -> None:
+    top = folder(owner, "top")
+    folder(owner, "inner", top)
+    with statements() as planning:
+        plan(owner, top)
+    (sql,) = [found for found in planning if "RECURSIVE" in found]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", [top.pk.hex, "2026-01-01", owner.pk])
+            steps = " ".join(str(row[3]) for row in cursor.fetchall())
+        assert "parent_id=?" in steps
+        assert "owner_id=?" not in steps
 
 
 def test_archive_closed_early_closes_what_it_reads(disk: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +27,9 @@ from assets.staging import BLOCK
 from storagecache.errors import BackendUnavailableError, StorageError, StorageFullError
 from tests.assets.conftest import ALIASES, Buckets, assert_equal_sides, assert_whole, before_statement, put, read
 from tests.assets.test_uploads import ZERO
-from tests.servers import HOST, PostgresServer, SeaweedServer
+from tests.faults.backends import program_variables
+from tests.faults.proxy import Fault, FaultProxy, before
+from tests.servers import SeaweedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = ("create", "replace", "dedupe", "delete", "purge")
@@ -81,25 +80,6 @@ def _assert_settled(buckets: Buckets) -> None:
 # --- killed processes --------------------------------------------------------------------------
 
 
-def _environment(kind: str, request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "S3_", "ASSET_"))}
-    plain.pop("DATABASE_URL", None)
-    made = plain | {"NODETOOL_CONFIG_DIR": str(folder), "ENV": "development", "ASSET_STORAGE": "filesystem"}
-    if kind == "postgresql":
-        postgres: PostgresServer = request.getfixturevalue("postgres_server")
-        made["DATABASE_URL"] = postgres.new_database()
-    if kind == "s3":
-        server: SeaweedServer = request.getfixturevalue("seaweedfs")
-        made |= {
-            "ASSET_STORAGE": "s3",
-            "ASSET_BUCKET": server.new_bucket(),
-            "S3_ENDPOINT_URL": server.endpoint_url,
-            "S3_ACCESS_KEY_ID": server.access_key,
-            "S3_SECRET_ACCESS_KEY": server.secret_key,
-        }
-    return made
-
-
 def _kill(operation: str, points: int | str, environment: dict[str, str]) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.assets.victim", operation, str(points)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -118,7 +98,7 @@ def _kill(operation: str, points: int | str, environment: dict[str, str]) -> lis
 def test_kill_anywhere_leaves_a_whole_catalog(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    assert len(_kill(operation, 5, _environment(kind, request, tmp_path))) == 5
+    assert len(_kill(operation, 5, program_variables(kind, request, tmp_path))) == 5
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -126,7 +106,7 @@ def test_kill_anywhere_leaves_a_whole_catalog(
 def test_kill_between_charge_and_commit_leaves_an_exact_account(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    (killed,) = _kill(operation, "charge", _environment(kind, request, tmp_path))
+    (killed,) = _kill(operation, "charge", program_variables(kind, request, tmp_path))
     assert killed["where"] == "charge has returned"
 
 
@@ -137,7 +117,7 @@ def test_kill_between_charge_and_commit_leaves_an_exact_account(
 def test_kill_at_every_line_leaves_a_whole_catalog(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    assert len(_kill(operation, 0, _environment(kind, request, tmp_path))) > 50
+    assert len(_kill(operation, 0, program_variables(kind, request, tmp_path))) > 50
 
 
 # --- full disks --------------------------------------------------------------------------------
@@ -193,100 +173,34 @@ def test_put_without_inodes_is_refused_and_leaves_nothing(small_disk: Buckets, o
 # --- a bucket that fails -----------------------------------------------------------------------
 
 
-class FailingProxy(socketserver.ThreadingTCPServer):
-    """Passes TCP on to a real S3 server; requests counted from `fail_from` on are answered by `answer`."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        super().__init__((HOST, 0), _Relay)
-        self.target = target
-        self.requests = 0
-        self.fail_at = -1
-        self.after = False  # the server does it, and only its answer is lost
-        self.turn = threading.Lock()
-
-    def fails_now(self) -> bool:
-        with self.turn:
-            self.requests += 1
-            return self.requests - 1 == self.fail_at
-
-
-class _Relay(socketserver.BaseRequestHandler):
-    server: FailingProxy
-
-    def handle(self) -> None:
-        while request := _message(self.request):
-            fails = self.server.fails_now()
-            if not fails or self.server.after:
-                answer = self._ask(request)
-            if fails:
-                self.request.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            self.request.sendall(answer)
-
-    def _ask(self, request: bytes) -> bytes:
-        with socket.create_connection(self.server.target, timeout=10) as upstream:
-            upstream.sendall(request)
-            return _message(upstream, is_answer=True, is_head=request.startswith(b"HEAD"))
-
-
-def _message(peer: socket.socket, *, is_answer: bool = False, is_head: bool = False) -> bytes:
-    """Read one HTTP/1.1 message with a Content-Length (or chunks, which end by an empty one)."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        block = peer.recv(65536)
-        if not block:
-            return b""
-        data += block
-    head, _, body = data.partition(b"\r\n\r\n")
-    fields = {
-        name.strip().lower(): value.strip()
-        for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-    }
-    if is_head:
-        return data
-    chunked = fields.get(b"transfer-encoding", b"") == b"chunked"
-    length = int(fields.get(b"content-length", b"0"))
-    while (chunked and not body.endswith(b"0\r\n\r\n")) or len(body) < length:
-        body += peer.recv(65536)
-    return head + b"\r\n\r\n" + body
-
-
 @pytest.fixture
-def failing_s3(settings: Any, seaweedfs: SeaweedServer) -> Iterator[tuple[FailingProxy, Buckets]]:
+def failing_s3(settings: Any, seaweedfs: SeaweedServer) -> Iterator[tuple[FaultProxy, Buckets]]:
     """Give S3 buckets behind a proxy that can fail."""
-    port = int(seaweedfs.endpoint_url.rpartition(":")[2])
-    with FailingProxy((HOST, port)) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-        thread.start()
+    with before(seaweedfs) as proxy:
         backend = "storagecache.storages.s3.S3ObjectStorage"
-        endpoint = {"endpoint_url": f"http://{HOST}:{proxy.server_address[1]}", "max_attempts": 1}
+        endpoint = {"endpoint_url": proxy.url, "max_attempts": 1}
         made = {
             alias: {"BACKEND": backend, "OPTIONS": seaweedfs.options(seaweedfs.new_bucket()) | endpoint}
             for alias in ALIASES
         }
         settings.STORAGES = settings.STORAGES | made
         yield proxy, Buckets("s3", ())
-        proxy.shutdown()
-        thread.join()
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("after", [False, True], ids=["refused", "answer-lost"])
+@pytest.mark.parametrize("fault", [Fault.ERROR, Fault.LOST_ANSWER], ids=["refused", "answer-lost"])
 @pytest.mark.parametrize("size", [1000, 20 << 20], ids=["one-call", "parts"])
 @pytest.mark.parametrize("operation", ["create", "replace", "purge"])
 def test_request_that_s3_answers_by_500_leaves_a_whole_catalog(
-    failing_s3: tuple[FailingProxy, Buckets], owner: User, operation: str, size: int, after: bool
+    failing_s3: tuple[FaultProxy, Buckets], owner: User, operation: str, size: int, fault: Fault
 ) -> None:
     proxy, buckets = failing_s3
     step, failed = 0, True
     while failed:
-        proxy.fail_at = -1
+        proxy.mend()
         put(owner, "k", b"old-%d" % step)
         put(owner, "t", b"temp-%d" % step, bucket="temp", expires_in=0)
-        proxy.requests, proxy.fail_at, proxy.after = 0, step, after
+        proxy.spoil(fault, first=step, times=1)
         try:
             if operation == "purge":
                 purge(grace=ZERO)
@@ -295,7 +209,7 @@ def test_request_that_s3_answers_by_500_leaves_a_whole_catalog(
         except BackendUnavailableError:
             assert read(find_asset_at("assets", "k")) == b"old-%d" % step
         failed = proxy.requests > step
-        proxy.fail_at = -1
+        proxy.mend()
         _assert_settled(buckets)
         step += 1
     assert step > 1

@@ -24,7 +24,7 @@ from assets.services import delete_at, find_asset_at, open_asset, purge
 from assets.services.purging import abort_abandoned
 from storagecache.capabilities import DeleteFailure
 from storagecache.environment import Environment
-from storagecache.errors import BackendUnavailableError, StorageError
+from storagecache.errors import BackendTimeoutError, BackendUnavailableError, StorageError
 from storagecache.keys import new_object_key
 from storagecache.storages.memory import MemoryObjectStorage
 from tests.assets.conftest import (
@@ -444,3 +444,56 @@ def test_abort_abandoned_takes_old_uploads_of_ours_that_no_pending_row_names(
     assert {upload.key for upload in storage.list_uploads()} == set(names)
     assert abort_abandoned(storage, timezone.now() + timedelta(hours=1)) == 2
     assert {upload.key for upload in storage.list_uploads()} == {"somebody/else.bin", pending.key}
+
+
+def test_purge_of_many_objects_deletes_ahead_and_counts_each_once(
+    memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(25):
+        put(owner, f"t-{number}", b"%d" % number, bucket="temp", expires_in=0)
+    steps: list[int] = []
+    assert purge(batch=4, progress=steps.append).objects == 25
+    assert steps == [4, 4, 4, 4, 4, 4, 1]
+    assert_equal_sides(memory)
+
+
+def test_purge_with_a_limit_leaves_the_rest(memory: Buckets, owner: User) -> None:
+    for number in range(9):
+        put(owner, f"t-{number}", b"%d" % number, bucket="temp", expires_in=0)
+    assert [purge(batch=2, limit=limit).objects for limit in (5, 3, 5)] == [5, 3, 1]
+
+
+def test_purge_asks_a_slow_server_for_fewer_at_a_time(
+    memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(250):
+        put(owner, f"t-{number}", b"%d" % number, bucket="temp", expires_in=0)
+    storage = storages["temp"]
+    delete, asked = storage.delete_many, []  # type: ignore[attr-defined]
+
+    def slow(keys: list[str]) -> Any:
+        asked.append(len(keys))
+        if len(keys) > 30:
+            raise BackendTimeoutError("too slow")
+        return delete(keys)
+
+    monkeypatch.setattr(storage, "delete_many", slow)
+    report = purge()
+    assert (report.objects, report.failures) == (250, ())
+    assert asked == [250] + [25] * 10
+
+
+def test_purge_of_a_server_that_never_answers_ends_with_failures(
+    memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(120):
+        put(owner, f"t-{number}", b"%d" % number, bucket="temp", expires_in=0)
+    asked: list[int] = []
+
+    def stalled(keys: list[str]) -> Any:
+        asked.append(len(keys))
+        raise BackendTimeoutError("no answer")
+
+    monkeypatch.setattr(storages["temp"], "delete_many", stalled)
+    report = purge()
+    assert (report.objects, len(report.failures), asked) == (0, 100, [120, 12])

@@ -35,8 +35,8 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Run the service; the browser is on its machine, so it is the local user."""
+    """Run the service, once for all modules; the browser is on its machine, so it is the local user."""
     with serving(tmp_path_factory.mktemp("service")) as running:
         yield running

@@ -1,4 +1,7 @@
-"""`make screenshots`: run the service with the demo's files and take pictures of its pages into docs/screenshots."""
+"""`make screenshots`: run the service with the demo and take pictures of its pages, light, dark and as on a phone.
+
+All lie in .run/screenshots then, to be looked at; those that the documentation keeps are in docs/screenshots, too.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,22 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser.conftest import ARGUMENTS
 from tests.server.service import Service, serving
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
+PROJECT = Path(__file__).resolve().parents[2]
+ALL = PROJECT / ".run" / "screenshots"
+KEPT = PROJECT / "docs" / "screenshots"
+BEST = {
+    "library-light", "library-dark", "library-phone", "asset-png-dark", "asset-parquet-light", "asset-webm-phone",
+    "dashboard-light", "dashboard-phone", "node-cache-dark",
+}  # fmt: skip
 LIBRARY = "/admin/assets/asset/library/"
 LOOKS = {"light": (1280, 800, "light"), "dark": (1280, 800, "dark"), "phone": (390, 800, "light")}
 
 
 def main() -> int:
     """Take every picture."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as service, sync_playwright() as playwright:
+    for folder in (ALL, KEPT):
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as aside, serving(Path(aside)) as service, sync_playwright() as playwright:
         service.manage("demo")
         _await_pictures(service)
         path = shutil.which("chromium")
@@ -53,7 +63,9 @@ def _take(browser: Browser, service: Service, look: str) -> None:
         page.goto(site + address)
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(700)
-        page.screenshot(path=FOLDER / f"{name}-{look}.jpg", type="jpeg", quality=60)
+        picture = page.screenshot(path=ALL / f"{name}-{look}.jpg", type="jpeg", quality=50)
+        if f"{name}-{look}" in BEST:
+            (KEPT / f"{name}-{look}.jpg").write_bytes(picture)
     context.close()
 
 
@@ -66,8 +78,10 @@ def _log_in(page: Page, site: str) -> None:
 
 
 def _pages(service: Service) -> dict[str, str]:
-    pages = {"library": LIBRARY, "dashboard": "/admin/assets/asset/dashboard/", "trash": f"{LIBRARY}?state=trash"}
-    for name in ("rings 01.png", "prompts.csv", "wave.webm"):
+    board = "/admin/assets/asset/{}/"
+    pages = {"library": LIBRARY, "trash": f"{LIBRARY}?state=trash"}
+    pages |= {name: board.format(name) for name in ("dashboard", "node-cache")}
+    for name in ("rings 01.png", "scores.parquet", "wave.webm"):
         found = json.loads(service.ask("GET", f"/api/assets/by-filename/{quote(name)}").body)
         pages["asset-" + name.rpartition(".")[2]] = f"/admin/assets/asset/{found['id']}/change/"
     return pages

@@ -7,12 +7,12 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from assets.media.samples import film, pdf, tone
-from tests.browser.test_library import page, state
+from assets.media.samples import film, pdf, samples, tone
+from tests.browser.test_library import page, state, watch
 from tests.browser.test_security import PIXEL, base, put
 from tests.server.service import Service
 
-__all__ = ["page", "state"]
+__all__ = ["page", "state", "watch"]
 
 
 def show(page: Page, service: Service, asset: str) -> None:
@@ -42,6 +42,31 @@ def test_sound_image_and_pdf_are_shown(service: Service, page: Page) -> None:
     expect(page.locator(".asset-image")).to_have_attribute("aria-pressed", "true")
     show(page, service, put(service, "page.pdf", "application/pdf", pdf("hello")))
     expect(page.locator("iframe")).to_be_visible()
+
+
+def test_texts_tables_and_unknown_bytes_are_shown_as_what_they_are(service: Service, page: Page) -> None:
+    by_name = {sample.name: sample.content for sample in samples()}
+    for name, kind, shown in (
+        ("notes.md", "text/markdown", "# Notes"),
+        ("sample.py", "text/x-python", 'print("hello")'),
+        ("workflow.json", "application/json", '"type": "demo.Node"'),
+        ("weights.safetensors", "application/octet-stream", "layer."),
+    ):
+        show(page, service, put(service, name, kind, by_name[name]))
+        expect(page.locator(".asset-stage pre")).to_contain_text(shown)
+    for name, kind in (("prompts.csv", "text/csv"), ("scores.parquet", "application/vnd.apache.parquet")):
+        show(page, service, put(service, name, kind, by_name[name]))
+        expect(page.get_by_role("columnheader", name="score")).to_be_visible()
+        expect(page.locator(".asset-table tbody tr")).to_have_count(50)
+
+
+def test_page_on_a_phone_has_no_sideways_scroll(service: Service, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    show(page, service, put(service, f"{'long' * 60}.csv", "text/csv", b"a,b\n" + b"x" * 900 + b",2\n"))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for address in ("dashboard", "node-cache"):
+        page.goto(f"{base(service)}/admin/assets/asset/{address}/")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_shared_link_opens_without_a_login(service: Service, page: Page, browser: Browser) -> None:

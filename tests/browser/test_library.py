@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -26,6 +27,10 @@ class Watch:
             "request", lambda request: None if self._is_own(request.url, site) else self.troubles.append(request.url)
         )
 
+    def forgive(self, text: str) -> None:
+        """Forget errors that a test provoked."""
+        self.troubles = [trouble for trouble in self.troubles if text not in trouble]
+
     @staticmethod
     def _is_own(url: str, site: str) -> bool:
         return url.startswith(f"{site}/") or not url.startswith(("http:", "https:", "ws"))
@@ -47,14 +52,19 @@ def state(browser: Browser, service: Service) -> dict[str, object]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: Service, state: dict[str, object]) -> Iterator[Page]:
-    """Give a page that is logged in; at the end nothing may have gone wrong on it."""
+def page(browser: Browser, state: dict[str, object]) -> Iterator[Page]:
+    """Give a page that is logged in."""
     context = browser.new_context(storage_state=state, viewport={"width": 1280, "height": 800})  # type: ignore[arg-type]
-    made = context.new_page()
-    watch = Watch(made, base(service))
-    yield made
+    yield context.new_page()
     context.close()
-    assert watch.troubles == []
+
+
+@pytest.fixture(autouse=True)
+def watch(page: Page, service: Service) -> Iterator[Watch]:
+    """Watch the page; at the end nothing may have gone wrong on it."""
+    watching = Watch(page, base(service))
+    yield watching
+    assert watching.troubles == []
 
 
 def show(page: Page, service: Service, query: str = "") -> None:
@@ -153,21 +163,6 @@ def test_dropped_file_goes_to_the_open_folder(service: Service, page: Page) -> N
     expect(page.locator("#drop")).to_be_hidden()
 
 
-def test_long_scroll_keeps_few_cells_in_the_page(service: Service, page: Page) -> None:
-    for number in range(300):
-        put(service, f"many/{number:03d}.txt", "text/plain", b"same")
-    show(page, service)
-    most = 0
-    for _ in range(40):
-        page.evaluate("document.getElementById('scroller').scrollBy(0, 900)")
-        page.wait_for_timeout(30)
-        most = max(most, page.locator("#cells [role=option]").count())
-    assert 0 < most < 400
-    page.locator("#scroller").focus()
-    page.keyboard.press("End")
-    expect(page.locator(".lib-active")).to_be_visible()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screen_has_no_sideways_scroll(service: Service, page: Page, scheme: str) -> None:
     put(service, "phone.png", "image/png", PIXEL)
@@ -209,6 +204,172 @@ def test_zip_of_the_selection_is_downloaded(service: Service, page: Page) -> Non
     assert downloading.value.suggested_filename.endswith(".zip")
 
 
+def test_band_selects_the_cells_that_it_meets(service: Service, page: Page) -> None:
+    for number in range(3):
+        put(service, f"band {number}.txt", "text/plain", b"%d" % number)
+    show(page, service, "?q=band")
+    expect(page.locator("#cells [role=option]")).to_have_count(3)
+    box = page.locator("#cells").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 400)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 20, box["y"] + 60, steps=5)
+    expect(page.locator(".lib-band")).to_be_visible()
+    expect(page.locator("#chosen")).to_have_text("3 selected")
+    page.mouse.up()
+    expect(page.locator(".lib-band")).to_have_count(0)
+    expect(page.locator("#chosen")).to_have_text("3 selected")
+    page.mouse.click(box["x"] + box["width"] - 5, box["y"] + 400)
+    expect(page.locator("#bulk")).to_be_hidden()
+
+
+def test_dropped_files_and_folders_are_uploaded_where_they_belong(service: Service, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "outer" / "empty").mkdir()
+    (tmp_path / "outer" / "inner" / "deep.txt").write_text("deep")
+    (tmp_path / "outer" / "flat.txt").write_text("flat")
+    (tmp_path / "beside.txt").write_text("beside")
+    show(page, service)
+    drop_from_outside(page, tmp_path / "outer", tmp_path / "beside.txt")
+    expect(page.locator("#queue strong")).to_have_text("Uploads done")
+    expect(cell(page, "beside.txt")).to_be_visible()
+    cell(page, "outer").dblclick()
+    expect(page.locator("#path")).to_contain_text("outer")
+    for name in ("flat.txt", "inner", "empty"):
+        expect(cell(page, name)).to_be_visible()
+    cell(page, "inner").dblclick()
+    expect(cell(page, "deep.txt")).to_be_visible()
+
+
+def drop_from_outside(page: Page, *paths: Path) -> None:
+    """Drop files and folders of this machine beside the path, as a person does."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 1100, "y": 130, "data": data})
+
+
+def test_failed_upload_says_why_and_is_sent_again(service: Service, page: Page, watch: Watch) -> None:
+    show(page, service)
+    page.route("**/api/assets", lambda route: route.fulfill(status=507, json={"detail": "The disk is full."}))
+    page.set_input_files("#files", {"name": "again.txt", "mimeType": "text/plain", "buffer": b"x"})
+    expect(page.locator("#queue li")).to_contain_text("again.txt")
+    expect(page.locator("#queue li")).to_contain_text("The disk is full.")
+    expect(page.locator("#queue strong")).to_have_text("Uploads done, 1 failed")
+    page.unroute("**/api/assets")
+    page.get_by_role("button", name="Retry again.txt").click()
+    expect(page.locator("#queue strong")).to_have_text("Uploads done")
+    expect(cell(page, "again.txt")).to_be_visible()
+    watch.forgive("507")
+
+
+def test_upload_under_way_is_cancelled(service: Service, page: Page) -> None:
+    show(page, service)
+    page.route("**/api/assets", lambda route: None)  # it is never answered
+    page.set_input_files("#files", {"name": "cancelled.txt", "mimeType": "text/plain", "buffer": b"x"})
+    page.get_by_role("button", name="Cancel cancelled.txt").click()
+    expect(page.locator("#queue li")).to_have_count(0)
+    expect(page.locator("#queue strong")).to_have_text("Uploads done")
+
+
+def test_pasted_picture_is_uploaded(service: Service, page: Page) -> None:
+    show(page, service)
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["pasted"], "pasted.txt", {type: "text/plain"}));
+            dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+        }"""
+    )
+    expect(cell(page, "pasted.txt")).to_be_visible()
+
+
+def test_filters_are_named_narrow_and_stay_in_the_address(service: Service, page: Page) -> None:
+    put(service, "filtered.png", "image/png", PIXEL)
+    put(service, "filtered.txt", "text/plain", b"x" * 9000)
+    show(page, service)
+    page.click("#filter-toggle")
+    for name in ("Type", "State", "Storage", "Tag", "Workflow", "Job", "From", "To", "Owner"):
+        expect(page.locator("#filters label").filter(has_text=name).first).to_be_visible()
+    page.fill("#search", "filtered")
+    expect(page.locator("#cells [role=option]")).to_have_count(2)
+    page.get_by_role("combobox", name="Type").select_option(label="Images")
+    expect(page.locator("#cells [role=option]")).to_have_count(1)
+    expect(page.locator("#order-told")).to_have_text("oldest first")
+    page.reload()
+    expect(page.locator("#cells [role=option]")).to_have_count(1)
+    expect(page.get_by_role("combobox", name="Type")).to_have_value("image/")
+    page.click("#filters button[type=reset]")
+    expect(page.locator("#cells [role=option]")).to_have_count(2)
+    page.get_by_label("Bytes, least").fill("5000")
+    expect(page.locator("#cells [role=option]")).to_have_count(1)
+
+
+def test_order_and_view_are_remembered(service: Service, page: Page) -> None:
+    put(service, "aaa first.txt", "text/plain", b"x")
+    show(page, service)
+    page.select_option("#order", "name")
+    page.click("#view-toggle")
+    expect(page.locator(".lib-line").first).to_be_visible()
+    page.reload()
+    expect(page.locator(".lib-line").first).to_be_visible()
+    expect(page.locator("#order")).to_have_value("name")
+    page.go_back()
+    expect(page.locator("#order")).to_have_value("-created")
+
+
+def test_library_by_keyboard_alone(service: Service, page: Page) -> None:
+    put(service, "keyed.txt", "text/plain", b"x")
+    show(page, service)
+    page.keyboard.press("/")
+    page.keyboard.type("keyed")
+    expect(page.locator("#cells [role=option]")).to_have_count(1)
+    while page.evaluate("document.activeElement.id") != "scroller":
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#scroller")).to_have_attribute("aria-activedescendant", "cell-0")
+    page.keyboard.press("Space")
+    expect(page.locator("#chosen")).to_have_text("1 selected")
+    page.keyboard.press("Escape")
+    expect(page.locator("#bulk")).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="keyed.txt")).to_be_visible()
+
+
+def test_dark_is_chosen_by_the_switch_and_kept(service: Service, page: Page) -> None:
+    page.emulate_media(color_scheme="light")
+    show(page, service)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    while page.evaluate("document.documentElement.dataset.theme") != "dark":
+        page.get_by_role("button", name="Toggle theme").click()
+    page.reload()
+    assert page.evaluate(background) == "rgb(19, 21, 27)"
+
+
+def test_page_at_rest_asks_for_nothing(service: Service, page: Page) -> None:
+    put(service, "at rest.txt", "text/plain", b"x")
+    show(page, service, "?q=at%20rest")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2000)
+    assert asked == []
+
+
+def test_trouble_is_told_and_tried_again(service: Service, page: Page, watch: Watch) -> None:
+    put(service, "after trouble.txt", "text/plain", b"x")
+    page.route("**/library/assets/*", lambda route: route.fulfill(status=503, json={"detail": "The catalog rests."}))
+    page.goto(f"{base(service)}{LIBRARY}?q=after%20trouble")
+    expect(page.locator("#state")).to_contain_text("The catalog rests.")
+    page.unroute("**/library/assets/*")
+    page.get_by_role("region", name="Assets").get_by_role("button", name="Try again").click()
+    expect(cell(page, "after trouble.txt")).to_be_visible()
+    page.locator("#folders").get_by_role("button", name="Try again").click()
+    expect(page.locator("#folders .lib-more")).to_have_count(0)
+    watch.forgive("503")
+
+
 def test_dashboard_shows_plots_and_health(service: Service, page: Page) -> None:
     put(service, "plotted.txt", "text/plain", b"x")
     page.goto(f"{base(service)}/admin/assets/asset/dashboard/")
@@ -216,3 +377,8 @@ def test_dashboard_shows_plots_and_health(service: Service, page: Page) -> None:
     expect(page.locator("#health")).to_contain_text("database")
     page.click("text=What would a purge take?")
     expect(page.locator("body")).to_contain_text("It would take")
+    page.click("text=Not now")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Node cache").click()
+    page.get_by_label("Workflow", exact=True).fill("w")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".messagelist")).to_contain_text("The node cache is cleared: workflow w.")

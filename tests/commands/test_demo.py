@@ -23,7 +23,7 @@ def test_samples_are_what_their_names_say(made: dict[str, Sample]) -> None:
     assert types == {
         "image/png", "image/jpeg", "image/webp", "image/gif", "image/svg+xml", "audio/wav", "video/mp4", "video/webm",
         "text/csv", "text/markdown", "text/plain", "text/x-python", "application/json", "application/pdf",
-        "application/octet-stream",
+        "application/octet-stream", "application/vnd.apache.parquet",
     }  # fmt: skip
 
 

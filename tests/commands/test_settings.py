@@ -183,6 +183,7 @@ def test_set_that_a_stronger_source_hides_says_so(manage: Manage) -> None:
         ("  A: 1\n", '  A: 1\n  PORT: "1"\n'),
         ("'PORT': 7", "'PORT': \"1\""),
         ("NESTED:\n  PORT: 7\n", 'NESTED:\n  PORT: 7\nPORT: "1"\n'),
+        ("[a, b]: 3\n", '[a, b]: 3\nPORT: "1"\n'),
     ],
 )  # fmt: skip
 def test_value_is_changed_in_place_and_nothing_else(text: str, changed: str) -> None:
@@ -197,7 +198,7 @@ def test_value_of_any_characters_comes_back(value: str) -> None:
     assert yaml.safe_load(text) == {"A": 1, "ADMIN_PASSWORD": value}
 
 
-@pytest.mark.parametrize("text", ["{A: 1}\n", "A: 1\n...\n", "PORT: &p 7\nOTHER: *p\n"])
+@pytest.mark.parametrize("text", ["{A: 1}\n", "A: 1\n...\n", "PORT: &p 7\nOTHER: *p\n", "A: &a [*a]\n"])
 def test_file_that_cannot_be_changed_in_place_is_refused_with_the_remedy(text: str) -> None:
     with pytest.raises(SettingsError, match="use `settings edit`"):
         with_value(Path("settings.yaml"), text, "PORT", "1")
@@ -307,6 +308,27 @@ def test_edit_that_changes_nothing_leaves_nothing(manage: Manage) -> None:
     answer = manage("settings", "edit", EDITOR="true")
     assert "Nothing was changed" in answer.stdout
     assert not list(manage.folder.glob("s*.yaml"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+@pytest.mark.parametrize("name", ["PORT", "ADMIN_PASSWORD"])
+def test_file_that_root_writes_stays_readable_for_the_service(tmp_path: Path, name: str) -> None:
+    """The service runs as another user, who could not start any more, nor set anything."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    for value in ("7001", "7002"):
+        path = set_value(name, value, process={"NODETOOL_CONFIG_DIR": str(folder)}).path
+    assert {each.stat().st_uid for each in (path, folder / "settings.lock")} == {65534}
+    os.chown(path, 1234, 1234)
+    set_value(name, "7003", process={"NODETOOL_CONFIG_DIR": str(folder)})
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (1234, 0o644 if name == "PORT" else 0o600)
+
+
+def test_value_that_begins_with_a_dash_is_set_behind_two(manage: Manage) -> None:
+    answer = manage("settings", "set", "ADMIN_PASSWORD", "--", f"-{CANARY}")
+    assert answer.returncode == 0, answer.stderr
+    assert yaml.safe_load(file(manage, "secrets.yaml").read_text()) == {"ADMIN_PASSWORD": f"-{CANARY}"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

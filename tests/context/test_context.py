@@ -79,10 +79,31 @@ def test_create_asset_takes_every_kind_of_content(
     assert context.asset_to_bytes(context.create_asset("x", "text/plain", content)) == b"content"
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "x" * 1025])
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "x" * 1025, "a\udcff", 5])
 def test_create_asset_of_an_impossible_name_is_refused(memory: Buckets, context: ProcessingContext, name: str) -> None:
     with pytest.raises(ValueError, match=r"name"):
         context.create_asset(name, "text/plain", b"x")
+
+
+@pytest.mark.parametrize("content", [None, 5, [b"x"], io.StringIO("x")], ids=["none", "number", "list", "text stream"])
+def test_create_asset_of_what_is_no_content_is_refused(
+    memory: Buckets, context: ProcessingContext, content: Any
+) -> None:
+    with pytest.raises(TypeError, match=r"Content is bytes, a binary stream or a path, not"):
+        context.create_asset("x", "text/plain", content)
+    assert not Asset.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [{"duration": float("nan")}, {"duration": -1.0}, {"duration": float("inf")}, {"width": -1}, {"height": 2**31}],
+    ids=str,
+)  # fmt: skip
+def test_create_asset_of_an_impossible_measure_is_refused(
+    memory: Buckets, context: ProcessingContext, measure: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=rf"The {next(iter(measure))} of an asset is a number from 0 on"):
+        context.create_asset("x", "text/plain", b"x", **measure)
 
 
 def test_create_asset_from_a_str_outside_of_the_workspace_is_refused(
@@ -154,6 +175,31 @@ def test_another_users_asset_is_not_found(
         with pytest.raises(ValueError, match=r"not found|private network"):
             call()
     assert context.list_assets(content_type="text") == context.list_assets(recursive=True) == []
+
+
+def test_another_users_asset_is_not_found_by_coroutines(
+    memory: Buckets, context: ProcessingContext, stranger: User
+) -> None:
+    asset_id = put(stranger, "theirs.txt", b"secret").pk.hex
+    finders = ("find_asset", "get_asset_url", "asset_url", "asset_path", "asset_to_io", "asset_to_bytes",
+               "asset_to_base64", "asset_to_data_uri", "use")  # fmt: skip
+
+    async def work() -> None:
+        for name in finders:
+            with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+                await getattr(context, f"a{name}")(asset_id)
+            with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+                getattr(context, name)(asset_id)
+        with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+            await context.adownload_asset(asset_id, io.BytesIO())
+        with pytest.raises(ValueError, match=f"^Asset {asset_id} not found$"):
+            await context.arefresh_uri(ImageRef(asset_id=asset_id))
+        with pytest.raises(ValueError, match="leads out of the workspace"):
+            await context.aresolve_workspace_path("../x")
+        with pytest.raises(FileNotFoundError, match="FONT_PATH"):
+            await context.aget_system_font_path("no such font")
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("wrong", ["0" * 32, "nothing", "", "'; --", "\0", "é" * 40, "../../etc"])
@@ -263,6 +309,7 @@ def test_asset_url_is_the_same_for_asset_key_and_id(buckets: Buckets, context: P
     assert url.startswith("http")
     assert context.asset_url(str(asset.pk), expires_in=60) != url
     assert context.refresh_uri(TextRef(asset_id=asset.pk.hex)) == TextRef(asset_id=asset.pk.hex, uri=url)
+    assert context.refresh_uri({"type": "text", "asset_id": asset.pk.hex}) == TextRef(asset_id=asset.pk.hex, uri=url)
     for life in (0, -1, 8 * 24 * 3600):
         with pytest.raises(ValueError, match=r"expires_in"):
             context.asset_url(asset, expires_in=life)
@@ -339,10 +386,46 @@ def test_context_is_shared_by_threads(disk: Buckets, context: ProcessingContext)
     assert len(context.used_asset_ids) == 8
 
 
+@pytest.mark.django_db(transaction=True)
+def test_threads_that_live_on_hold_no_connection(disk: Buckets, context: ProcessingContext, owner: User) -> None:
+    """Nodes' threads are more than there are connections (the pool of a test has 4): each call gives its own back."""
+    from django.db import connection
+
+    asset, everybody, seen = put(owner, "k", b"1"), threading.Barrier(9), list[bool]()
+
+    def work(number: int) -> None:
+        node = Named(number)
+        context.find_asset(asset.pk.hex)
+        assert context.cached(node, lambda: connection.connection is None)
+        seen.append(connection.connection is None)
+        everybody.wait(60)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    everybody.wait(60)
+    assert seen == [True] * 8
+    for thread in threads:
+        thread.join(60)
+
+
+class Named:
+    """A node that is like no other."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def get_node_type(self) -> str:
+        return "test.Named"
+
+    def model_dump(self) -> dict[str, Any]:
+        return {"number": self.number, "run": uuid4().hex}
+
+
 def test_every_twin_has_its_method() -> None:
     names = [name for name in dir(ProcessingContext) if not name.startswith("_")]
     methods = {name for name in names if callable(getattr(ProcessingContext, name))}
-    own = {"for_node", "to_request", "from_request", "resolve_workspace_path", "get_system_font_path"}
+    own = {"for_node", "to_request", "from_request"}
     plain = {name for name in methods if f"a{name}" in methods}
     assert (
         methods - plain - {f"a{name}" for name in plain} - own - {"reference_to", "memory_value", "keep_in_memory"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import ipaddress
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ PRIVATE = [
     "100.64.0.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.7", "203.0.113.9", "224.0.0.1", "239.1.1.1",
     "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1",
     "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:c0a8:101::", "2001:db8::1",
+    "64:ff9b:1::7f00:1", "fec0::1", "3fff::1", "5f00::1", "192.88.99.1", "168.63.129.16",
 ]  # fmt: skip
 HOSTILE = [
     "http://127.0.0.1:{port}/hello", "http://localhost:{port}/hello", "http://0x7f.0.0.1:{port}/hello",
@@ -137,6 +140,31 @@ def test_slow_answer_ends_in_time(
     with pytest.raises(BackendUnavailableError, match=r"longer than 1 s|does not answer"):
         read(context, site.url(path))
     assert time.monotonic() - before < 6
+
+
+def test_handshake_that_comes_byte_by_byte_ends_in_time(
+    memory: Buckets, context: ProcessingContext, loopback: Configure
+) -> None:
+    """Each byte comes long before a timeout; a TLS record of 16 KiB would take minutes."""
+    loopback(download_timeout=1)
+    done = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection = listener.accept()[0]
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            while not done.wait(0.05):
+                connection.sendall(b"\x02")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener], daemon=True)
+        thread.start()
+        before = time.monotonic()
+        with pytest.raises(BackendUnavailableError, match=r"longer than 1 s"):
+            read(context, f"https://127.0.0.1:{listener.getsockname()[1]}/x")
+        assert time.monotonic() - before < 6
+        done.set()
+        thread.join(10)
 
 
 def test_server_that_is_gone_is_an_error(memory: Buckets, context: ProcessingContext, loopback: Configure) -> None:

@@ -8,7 +8,9 @@ import io
 import json
 import subprocess
 import sys
+import wave
 from collections import namedtuple
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +62,26 @@ def test_reference_is_nodetools_json_and_back(kind: type[AssetRef]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"type": "image"}, {"type": "zzz", "uri": ""}, {"type": ["image"], "uri": ""}, 1]
+    "value",
+    [
+        {},
+        {"type": "image"},
+        {"type": "zzz", "uri": ""},
+        {"type": ["image"], "uri": ""},
+        1,
+        {"type": "text", "data": 1.5},
+        {"type": "image", "uri": 5},
+        {"type": "dataframe", "data": [], "columns": 5},
+    ],
 )
 def test_other_values_are_no_reference(value: Any) -> None:
     assert not is_reference(value)
 
 
-@pytest.mark.parametrize("wrong", [{"uri": 1}, {"asset_id": 1}, {"data": 1.5}])
+@pytest.mark.parametrize("wrong", [{"uri": 1}, {"asset_id": 1}, {"data": 1.5}, {"columns": 5}])
 def test_reference_of_wrong_types_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"cannot be of type"):
-        reference_from({"type": "image", **wrong})
+        reference_from({"type": "dataframe", **wrong})
 
 
 def test_inline_data_is_read(memory: Buckets, context: ProcessingContext) -> None:
@@ -81,6 +93,25 @@ def test_inline_data_is_read(memory: Buckets, context: ProcessingContext) -> Non
         context.asset_to_bytes(ImageRef(data="%"))
     with pytest.raises(ValueError, match=r"empty"):
         context.asset_to_bytes(ImageRef())
+
+
+@pytest.mark.parametrize("data", [b"hi", "Größe".encode(), b"\xff\x00", b"\xef\xbb\xbfmark", b"", b"YWJj"])
+@pytest.mark.parametrize("kind", [AssetRef, ImageRef, TextRef, DataframeRef])
+def test_inline_bytes_come_back_from_their_json(
+    memory: Buckets, context: ProcessingContext, kind: type[AssetRef], data: bytes
+) -> None:
+    again = reference_from(json.loads(json.dumps(kind(data=data).model_dump())))
+    assert context.asset_to_bytes(again) == data
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_inline_file_of_a_table_comes_back_from_its_json(
+    memory: Buckets, context: ProcessingContext, name: str
+) -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+    data = context.asset_to_bytes(context.dataframe_from_pandas(frame, name))
+    again = reference_from(json.loads(json.dumps(DataframeRef(data=data).model_dump())))
+    pd.testing.assert_frame_equal(context.dataframe_to_pandas(again), frame)
 
 
 # --- images --------------------------------------------------------------------------------------
@@ -186,6 +217,30 @@ def test_sound_of_two_channels_keeps_them(memory: Buckets, context: ProcessingCo
             context.audio_from_numpy(wrong, 100)
     with pytest.raises(ValueError, match=r"sound"):
         context.audio_to_numpy(AudioRef(data=b"no sound"))
+
+
+def test_duration_of_long_sound_is_counted_in_little_memory(
+    memory: Buckets, context: ProcessingContext, tmp_path: Path
+) -> None:
+    with wave.open(str(tmp_path / "long.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        for _ in range(60):
+            file.writeframes(bytes(4 * 44_100 * 5))
+    sound = context.audio_from_io(tmp_path / "long.wav", "long.wav")
+    context.audio_duration(context.audio_from_numpy(np.zeros(10, np.float32), 10))  # what is imported on the way
+    before = peak_memory()
+    assert context.audio_duration(sound) == 300.0
+    assert peak_memory() - before < 30 << 20  # decoded it has 53 MB, and 106 when its pieces are joined
+
+
+def peak_memory() -> int:
+    """Give the highest resident memory since the last call, in bytes, and begin anew."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    highest = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+    return highest
 
 
 @pytest.mark.parametrize("name", [None, "a.txt"])
@@ -302,6 +357,11 @@ def test_value_that_holds_itself_is_refused(memory: Buckets, context: Processing
     shared = [TextRef(uri="http://x.org/")]
     with pytest.raises(ValueError, match=r"contains itself"):
         context.upload_assets_to_temp(value)
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match=r"nested this deep"):
+        context.upload_assets_to_temp(deep)
     assert context.upload_assets_to_temp([shared, shared]) == [shared, shared]
 
 
@@ -343,6 +403,40 @@ def test_cached_result_of_this_process_is_stored_for_all(disk: Buckets, context:
     assert isinstance(found, ImageRef)
     assert context.image_to_pil(found).size == (6, 4)
     assert found.asset_id in context.used_asset_ids
+
+
+ODD: list[Any] = [
+    {"type": "text", "data": 1.5}, {"__reference__": True, "type": "zzz"}, {"__reference__": True, "n": 1},
+    [{"type": "image", "uri": 5}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ODD, ids=str)
+def test_result_that_looks_like_a_reference_is_cached_as_it_is(
+    memory: Buckets, context: ProcessingContext, result: Any
+) -> None:
+    assert context.cache_result(Resize(width=1), result)
+    assert context.get_cached_result(Resize(width=1)) == result
+    assert context.upload_assets_to_temp(result) == result
+
+
+def test_result_that_cannot_be_kept_is_given_all_the_same(
+    memory: Buckets, context: ProcessingContext, owner: User, change_environment: Any
+) -> None:
+    """A value of this process that was dropped, and one for which there is no room."""
+    gone, kept = ImageRef(uri="memory://gone"), context.image_from_pil(RED)
+    change_environment(user_quota_bytes=1)
+    for result in (gone, {"images": [kept]}):
+        assert context.cache_result(Resize(width=1), result) is False
+        assert context.cached(Resize(width=1), lambda result=result: result) is result  # type: ignore[misc]
+        assert asyncio.run(in_loop(context, result)) == (False, result)
+    assert context.get_cached_result(Resize(width=1)) is None
+
+
+async def in_loop(context: ProcessingContext, result: Any) -> tuple[bool, Any]:
+    """Keep and compute a result in an event loop."""
+    took = await context.acache_result(Resize(width=1), result)
+    return took, await context.acached(Resize(width=1), lambda: result)
 
 
 def test_cached_computes_once_for_each_user(disk: Buckets, context: ProcessingContext, stranger: User) -> None:
@@ -419,10 +513,13 @@ def test_context_without_a_catalog_works_by_its_manifest(workspace: Path, tmp_pa
         context.find_asset("nothing")
     with pytest.raises(UnsupportedCapabilityError):
         context.asset_url(asset_id)
-    for _ in range(2):
-        reference = context.image_from_pil(RED, "../out.png")
+    for name in ("../out.png", "../out.png", "x" * 1020 + ".png", "ü" * 500 + ".png"):
+        reference = context.image_from_pil(RED, name)
         assert context.image_to_pil(reference).size == (6, 4)
-    assert len(list((workspace / "outputs").iterdir())) == 2
+    assert [path.suffix for path in (workspace / "outputs").iterdir()] == [".png"] * 4
+    for use in ({"temporary": True}, {"parent_id": asset_id}):
+        with pytest.raises(UnsupportedCapabilityError, match=r"need the catalog"):
+            context.create_asset("x", "text/plain", b"x", **use)  # type: ignore[arg-type]
     (tmp_path / "elsewhere").write_bytes(b"other")
     with pytest.raises(ValueError, match=r"SHA-256"):
         context.asset_to_bytes(asset_id)
@@ -444,10 +541,34 @@ def test_manifest_that_a_job_forged_leads_nowhere_else(
         ),
     )
     context = ProcessingContext(user=owner, workspace_dir=workspace)
-    for asset_id in ids[:-1]:
+    for asset_id in ids:
         with pytest.raises(ValueError, match=r"not found"):
             context.asset_to_bytes(asset_id)
-    assert context.asset_path(ids[-1]) == workspace / "mine"
+    context = ProcessingContext(user=owner, workspace_dir=workspace)
+    without = context.to_request(has_catalog=False)
+    assert ProcessingContext.from_request(without).asset_path(ids[-1]) == workspace / "mine"
+
+
+def test_catalog_knows_better_than_an_old_manifest(
+    memory: Buckets, context: ProcessingContext, owner: User, workspace: Path
+) -> None:
+    """What a job left behind tells of assets as they were: since replaced, or deleted."""
+    same, replaced, deleted = (put(owner, name, b"old") for name in ("same", "replaced", "deleted"))
+    (workspace / "file").write_bytes(b"old")
+    manifest(
+        workspace,
+        *({"id": asset.pk.hex, "name": "x", "path": "file", "sha256": sha256(b"old").hexdigest(), "type": "t/t"}
+          for asset in (same, replaced, deleted)),
+    )  # fmt: skip
+    put(owner, "replaced", b"new")
+    delete_assets([deleted.pk])
+    assert context.asset_path(same) == workspace / "file"
+    assert context.asset_to_bytes(replaced) == b"new"
+    with pytest.raises(UnsupportedCapabilityError):
+        context.asset_path(replaced)
+    for call in (context.asset_path, context.asset_to_bytes):
+        with pytest.raises(ValueError, match=f"Asset {deleted.pk.hex} not found"):
+            call(deleted.pk.hex)
 
 
 # --- fonts and folders ---------------------------------------------------------------------------

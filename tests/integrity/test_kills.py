@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,28 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.servers import PostgresServer, SeaweedServer
+from tests.faults.backends import program_variables
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def _environment(kind: str, request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "S3_", "ASSET_"))}
-    plain.pop("DATABASE_URL", None)
-    made = plain | {"NODETOOL_CONFIG_DIR": str(folder), "ENV": "development", "ASSET_STORAGE": "filesystem"}
-    if kind == "postgresql":
-        postgres: PostgresServer = request.getfixturevalue("postgres_server")
-        made["DATABASE_URL"] = postgres.new_database()
-    if kind == "s3":
-        server: SeaweedServer = request.getfixturevalue("seaweedfs")
-        made |= {
-            "ASSET_STORAGE": "s3",
-            "ASSET_BUCKET": server.new_bucket(),
-            "S3_ENDPOINT_URL": server.endpoint_url,
-            "S3_ACCESS_KEY_ID": server.access_key,
-            "S3_SECRET_ACCESS_KEY": server.secret_key,
-        }
-    return made
 
 
 def _kill(operation: str, points: int, environment: dict[str, str]) -> list[dict[str, Any]]:
@@ -52,7 +32,7 @@ def _kill(operation: str, points: int, environment: dict[str, str]) -> list[dict
 def test_kill_anywhere_in_a_repair_or_its_undo_loses_nothing(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    assert len(_kill(operation, 8, _environment(kind, request, tmp_path))) == 8
+    assert len(_kill(operation, 8, program_variables(kind, request, tmp_path))) == 8
 
 
 @pytest.mark.nightly
@@ -62,4 +42,4 @@ def test_kill_anywhere_in_a_repair_or_its_undo_loses_nothing(
 def test_kill_at_each_of_200_points_of_a_repair_or_its_undo_loses_nothing(
     operation: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    assert len(_kill(operation, 200, _environment(kind, request, tmp_path))) == 200
+    assert len(_kill(operation, 200, program_variables(kind, request, tmp_path))) == 200

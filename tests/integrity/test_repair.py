@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from datetime import timedelta
@@ -15,6 +16,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import DatabaseError, connection
 from django.utils import timezone
+from PIL import Image
 
 from assets.ids import new_id
 from assets.integrity import quarantine
@@ -23,8 +25,9 @@ from assets.integrity.places import find_places
 from assets.integrity.repair import apply, repair
 from assets.integrity.runs import RunKind, verify
 from assets.integrity.verify import UnknownBucketError
-from assets.models import Account, Asset, IntegrityRun, QuarantinedObject, StoredObject
-from assets.services import open_asset
+from assets.models import Account, Asset, IntegrityFinding, IntegrityRun, QuarantinedObject, StoredObject
+from assets.services import create_asset, open_asset, purge
+from assets.services.previews import make_next
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
 from storagecache.keys import new_object_key
@@ -110,6 +113,43 @@ def test_repair_counts_wrong_counters_anew(library: list[Asset], owner: User) ->
     run, report = repair()
     assert (run.counts, report.counters) == ({"counter_differs": 1}, 1)
     assert Account.objects.get().used_bytes == right
+
+
+def picture(owner: User) -> StoredObject:
+    """Upload a picture and give its object, of which small pictures are made."""
+    image = io.BytesIO()
+    Image.new("RGB", (640, 400), "navy").save(image, "PNG")
+    asset = create_asset(owner=owner, name="a.png", content=io.BytesIO(image.getvalue()))
+    assert asset.object is not None
+    assert asset.object.renditions.count() == 3
+    return asset.object
+
+
+def test_repair_makes_thumbnails_again_whose_bytes_are_lost(library: list[Asset], owner: User) -> None:
+    source = picture(owner)
+    lost = source.renditions.get(size=256).object
+    storages["assets"].delete(lost.key)
+    run, report = repair()
+    assert (run.counts, report.thumbnails) == ({"thumbnail_missing": 1}, 1)
+    assert IntegrityFinding.objects.get(run=run).key == lost.key
+    assert make_next()
+    purge(grace=timedelta(0))
+    assert verify()[0].status == "clean"
+    assert source.renditions.count() == 3
+
+
+@pytest.mark.parametrize("sizes", [[128], [128, 256, 512]])
+def test_repair_makes_thumbnails_again_that_nothing_records(
+    library: list[Asset], owner: User, sizes: list[int]
+) -> None:
+    source = picture(owner)
+    source.renditions.filter(size__in=sizes).delete()
+    run, report = repair()
+    assert (run.counts, report.thumbnails) == ({"thumbnail_missing": 1}, 1)
+    assert IntegrityFinding.objects.get(run=run).row_id == source.pk.hex
+    assert make_next()
+    purge(grace=timedelta(0))
+    assert verify()[0].status == "clean"
 
 
 def test_quarantine_ends_after_its_time_and_not_before(library: list[Asset]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,6 +274,21 @@ def test_bucket_out_of_reach_puts_the_look_off(disk: Buckets, owner: User, setti
     assert stored.preview_at is not None
     settings.STORAGES = right
     assert work() == 0
+    end_leases()
+    assert work() == 1
+    assert row(asset).preview == "made"
+
+
+@pytest.mark.usefixtures("by_worker")
+def test_machine_without_room_puts_the_look_off(
+    disk: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asset = put(owner, "a.png", PNG)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+        assert work() == 1
+    stored = row(asset)
+    assert (stored.preview, stored.preview_tries) == ("wanted", 0)
     end_leases()
     assert work() == 1
     assert row(asset).preview == "made"

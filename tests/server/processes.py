@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.servers import free_ports
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
-DEADLINE = 20  # seconds; a generous bound, so that a failing test ends
+DEADLINE = 60  # seconds; a generous bound, so that a failing test ends
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Give a port that nobody listens on, nor gets by connecting somewhere while a service of ours is down."""
+    return free_ports(1)
 
 
 def variables(folder: Path, port: int) -> dict[str, str]:

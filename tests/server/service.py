@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.postgresql import database_of
 from tests.server.processes import PROJECT, answers, descendants, free_port, until, variables
 from tests.server.wire import Answer, Wire, ask, connected
 
@@ -59,11 +60,12 @@ def serving(folder: Path, *, project: Path = PROJECT, **extra: str) -> Iterator[
     """Run the service, the code of `project` with `extra` variables; its process group is killed after the block."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
+    own = {} if extra.get("ASSET_STORAGE") == "memory" else database_of(folder)  # memory has a catalog of its own
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "nodetool_site.supervisor"],
             cwd=project,
-            env=variables(folder, port) | {"ADMIN_PASSWORD": "admin-password"} | extra,
+            env=variables(folder, port) | {"ADMIN_PASSWORD": "admin-password"} | own | extra,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

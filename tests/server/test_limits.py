@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import sys
 from collections.abc import Iterator
@@ -56,6 +58,16 @@ def test_json_out_of_bounds_is_refused_with_its_reason(service: Service, body: b
     answer = service.ask("POST", "/api/assets/urls", JSON, body=body)
     assert answer.status == status
     assert reason in json.loads(answer.body)["detail"]
+
+
+def test_json_that_is_too_large_leaves_the_connection_to_the_next_request(service: Service) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", "/api/assets/urls", b" " * (16 << 20), {"Content-Type": "application/json"})
+        refused = connection.getresponse()
+        assert (refused.status, list(json.loads(refused.read()))) == (413, ["detail"])
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
 
 
 def form(parts: int, *, file: bool) -> bytes:

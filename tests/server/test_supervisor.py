@@ -103,6 +103,26 @@ def test_supervisor_web_process_killed_is_replaced(tmp_path: Path) -> None:
         until(lambda: answers(port))
 
 
+def test_supervisor_web_process_killed_again_and_again_leaves_the_others_in_peace(tmp_path: Path) -> None:
+    with service(tmp_path) as (process, port):
+        main = next(p for p in named(descendants(process.pid), "nodetool_site.web") if descendants(p))
+        steady, other = descendants(main)
+        for _ in range(4):
+            kill(other)
+            until(lambda: len(descendants(main)) == 2 and other not in descendants(main))  # noqa: B023
+            (other,) = set(descendants(main)) - {steady}
+        until(lambda: answers(port))
+        assert alive(steady)
+
+
+def test_supervisor_child_killed_more_often_than_it_may_fail_is_started_anew(tmp_path: Path) -> None:
+    with service(tmp_path) as (process, _):
+        for _ in range(supervisor.MAX_QUICK_FAILURES + 1):
+            (before,) = named(descendants(process.pid), "time.sleep(600)")
+            kill(before)
+            until(lambda: set(named(descendants(process.pid), "time.sleep(600)")) - {before})  # noqa: B023
+
+
 def test_supervisor_port_in_use_says_so_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

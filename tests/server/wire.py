@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-TIMEOUT = 20  # seconds; a generous bound, so that a failing test ends
+TIMEOUT = 60  # seconds; a generous bound, so that a failing test ends
 
 
 class CutError(Exception):
@@ -49,7 +49,11 @@ class Wire:
         self.socket.settimeout(TIMEOUT)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
 
@@ -87,6 +91,25 @@ class Wire:
     def head(self) -> int:
         """Read the next head and give its status, interim ones too."""
         return self._head()[0]
+
+    def head_of_answer(self) -> tuple[int, dict[str, str]]:
+        """Read the next head: status, and headers by lower-case name."""
+        return self._head()
+
+    def fill(self, target: memoryview) -> None:
+        """Read bytes of a body right into a buffer, all of it.
+
+        Raises:
+            CutError: there were not so many.
+        """
+        done = min(len(self._buffer), len(target))
+        target[:done] = self._buffer[:done]
+        del self._buffer[:done]
+        while done < len(target):
+            count = self.socket.recv_into(target[done:])
+            if not count:
+                raise CutError(f"the connection ended after {done} of {len(target)} bytes")
+            done += count
 
     def is_closed(self) -> bool:
         """Tell whether the server ended the connection without another byte."""

@@ -22,7 +22,7 @@ from storagecache.errors import (
     ObjectNotFoundError,
     StorageFullError,
 )
-from storagecache.storages.durable import discard, open_staging, write_all
+from storagecache.storages.durable import STAGED_PREFIX, discard, open_staging, write_all
 from storagecache.storages.filesystem import FilesystemObjectStorage
 from tests.contracts.storage import MIB, TEN, BoundedMemoryContract, StorageContract, bytes_of, stored
 from tests.storages.sources import PatternSource, digest_of, new_name
@@ -357,6 +357,18 @@ def test_move_that_was_cut_between_its_two_names_is_finished_either_way(tmp_path
         os.link(storage.path(name), aside)
         finish(name, "run1")
         assert (storage.exists(name), aside.exists()) == (finish == storage.put_back, finish == storage.set_aside)
+
+
+@pytest.mark.parametrize("write", ["write_identity('mark')", "overwrite('a', [b'x'])"])
+def test_draft_of_a_killed_process_has_a_name_that_a_purge_removes(tmp_path: Path, write: str) -> None:
+    code = (
+        "import os, signal, sys; from storagecache.storages.filesystem import FilesystemObjectStorage as S;"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); S(location=sys.argv[1])." + write
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "assets")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (draft,) = (tmp_path / "assets" / ".staging").iterdir()
+    assert draft.name.startswith(STAGED_PREFIX)
 
 
 def test_identity_is_hidden_replaced_and_gone_with_the_disk(tmp_path: Path) -> None:

@@ -62,6 +62,47 @@ def read_secret(request: Any, job: Any) -> Any:
     return len(value)
 
 
+def tell_secret(request: Any, job: Any) -> Any:
+    """Tell the length of a secret by the job's own way, and each of its lines aloud."""
+    value = job.secret("PASSWORD")
+    for line in value.splitlines():
+        job.log(f"<{line}>")
+    return len(value)
+
+
+def add_up(request: Any, job: Any) -> int:
+    """Add the numbers in the inputs."""
+    return sum(int(job.asset_path(entry["id"]).read_bytes()) for entry in job.inputs)
+
+
+def tell_variables(request: Any, job: Any) -> Any:
+    """Tell the variables that the job was given by hand."""
+    return job.variables
+
+
+def use_context(request: Any, job: Any) -> Any:
+    """Read the input and leave an output through a ProcessingContext, by the manifest alone."""
+    import django
+    from django.apps import apps
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
+    if not apps.ready:
+        django.setup()
+    from assets.workflows import ProcessingContext
+
+    context = ProcessingContext.from_request(job.context)
+    source = context.find_asset_by_filename("in.txt")
+    data = context.asset_to_bytes(source.pk.hex)
+    context.create_asset("a/ü.txt", "text/plain", data.upper())
+    bound = [context.user_id, context.workflow_id, context.job_id, context.node_id]
+    return {"bound": bound, "same": context.asset_path(source).read_bytes() == data}
+
+
+def return_much(request: Any, job: Any) -> str:
+    """Return more than a result may have."""
+    return "x" * (1 << 20)
+
+
 def try_to_break_out(request: Any, job: Any) -> Any:
     """Try what a container forbids; tell what succeeded."""
     import socket

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socketserver
+import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +50,16 @@ def test_container_in_token_mode_sees_its_inputs_and_nothing_else(
     assert isinstance(report.result, dict)
     assert report.result["seen"]["/assets"] == [mine.object.key.partition("/")[0]]
     assert report.result["uid"] != 0
+
+
+def test_container_with_many_inputs_sees_them_all(
+    request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User, docker: DockerExecution
+) -> None:
+    """Each input is a mount of its own where several users share the asset folder."""
+    make_place("filesystem", "token", request, tmp_path, settings)
+    made = [make_asset(owner, f"{number}.txt", b"%d" % number) for number in range(120)]
+    report = run_job(task("add_up", inputs=tuple(asset.pk for asset in made)), user=owner, execution=docker).check()
+    assert report.result == sum(range(120))
 
 
 def test_container_over_its_memory_is_killed_and_says_so(place: Place, owner: User, docker: DockerExecution) -> None:
@@ -119,11 +135,69 @@ def test_workspace_of_another_owner_is_told_with_the_remedy(place: Place, owner:
     assert Job.objects.get().state == "failed"
 
 
-def test_engine_that_dies_fails_the_job_and_not_the_service(place: Place, owner: User, docker: DockerExecution) -> None:
+def test_container_has_a_network_when_it_asks(place: Place, owner: User, docker: DockerExecution) -> None:
+    for network in (True, False):
+        report = run_job(task("try_to_break_out", network=network), user=owner, execution=docker).check()
+        assert isinstance(report.result, dict)
+        assert (report.result["interfaces"] != ["lo"]) is network
+
+
+def test_program_that_is_not_in_the_image_is_told(place: Place, owner: User, docker: DockerExecution) -> None:
     command = ("/no/such/program",)
     report = run_job(Task(command=command), user=owner, execution=docker)
     assert report.job.state == "failed"
     assert "The engine cannot start the container" in report.job.error
+
+
+@contextlib.contextmanager
+def engine_without_gpus() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run an engine that knows every image and refuses to make a container; gives its URL and what it was told."""
+    told: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_known = "/containers/" not in self.path
+            self._answer(200 if is_known else 404, {"ApiVersion": "1.41", "Id": "sha256:1", "message": "not here"})
+
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._answer(500, {"message": "could not select device driver"})
+
+        def _answer(self, status: int, value: dict[str, Any]) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())  # the path of a socket is short
+        server = opened.enter_context(socketserver.ThreadingUnixStreamServer(f"{folder}/s", Handler))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{folder}/s", told
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted"),
+    [(("all",), [(-1, None)]), (("0", "GPU-7f"), [(0, ["0", "GPU-7f"])]), ((), [])],
+    ids=["all", "ids", "none"],
+)
+def test_gpus_are_asked_for_and_a_refusal_is_told(
+    place: Place, owner: User, change_environment: ChangeEnvironment, devices: tuple[str, ...], wanted: list[Any]
+) -> None:
+    change_environment(docker_gpu_devices=devices, docker_image="test:1")
+    with engine_without_gpus() as (url, told):
+        report = run_job(task("say"), user=owner, execution=DockerExecution(url=url))
+    (asked,) = told
+    requests = asked["HostConfig"].get("DeviceRequests") or []
+    assert [(each["Count"], each["DeviceIDs"] or None) for each in requests] == wanted
+    assert all(each["Capabilities"] == [["gpu"]] for each in requests)
+    assert "The engine cannot start the container: could not select device driver." in report.job.error
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,17 @@ from assets.models import Asset, Derivation, Job
 from assets.services import jobs as services_of_jobs
 from assets.services import open_asset
 from assets.services.jobs import JobEnd, finish_job, forget_jobs, lose_jobs, open_job
-from assets.workflows import JobFailedError, Secret, SubprocessExecution, Task, jobs, recover_jobs, run_job, start_job
+from assets.workflows import (
+    JobFailedError,
+    ProcessingContext,
+    Secret,
+    SubprocessExecution,
+    Task,
+    jobs,
+    recover_jobs,
+    run_job,
+    start_job,
+)
 from assets.workflows.execution import Execution, LogTail
 from assets.workflows.execution_folders import Claim, is_alive
 from tests.workflows.conftest import CODE, NODES, Place, make_asset, make_execution, make_place
@@ -119,6 +129,109 @@ def test_secret_reaches_the_job_that_names_it_and_no_log(
     secrets = (Secret(name="PASSWORD", value="hush-hush", as_file=as_file),)
     report = run_job(task("read_secret", secrets=secrets), user=owner, execution=make_execution(strategy, request))
     assert (report.check().result, report.job.log_tail) == (len("hush-hush"), "it is ***!")
+
+
+KEY = "-----BEGIN-----\nMIIE-first\n}\nMIIE-last\n-----END-----\n"
+
+
+def test_secret_of_many_lines_is_given_in_every_strategy_and_kept_out_of_the_log(
+    place: Place, owner: User, execution: Execution
+) -> None:
+    secrets = (Secret(name="PASSWORD", value=KEY, as_file=True),)
+    report = run_job(task("tell_secret", secrets=secrets), user=owner, execution=execution).check()
+    assert report.result == len(KEY)
+    assert report.job.log_tail.splitlines() == ["<***>", "<***>", "<}>", "<***>", "<***>"]
+
+
+def test_secret_that_was_not_named_is_refused_by_name(place: Place, owner: User, execution: Execution) -> None:
+    report = run_job(task("tell_secret"), user=owner, execution=execution)
+    assert "ValueError: The task names no secret PASSWORD that travels as a file." in report.job.log_tail
+
+
+def test_thread_is_given_its_variables_and_secrets_by_hand(
+    place: Place, owner: User, request: pytest.FixtureRequest
+) -> None:
+    secrets = (Secret(name="PASSWORD", value=KEY),)
+    wanted = task("tell_secret", secrets=secrets, workflow_id="w")
+    report = run_job(wanted, user=owner, execution=make_execution("threaded", request)).check()
+    assert report.result == len(KEY)
+    assert "PASSWORD" not in os.environ
+    variables = run_job(task("tell_variables", workflow_id="w"), user=owner).check().result
+    assert isinstance(variables, dict)
+    assert (variables["WORKFLOW_ID"], variables["ASSET_FOLDER"]) == ("w", str(place.folder / "assets"))
+
+
+@pytest.mark.parametrize("kind", ["filesystem", "s3"])
+@pytest.mark.parametrize("auth", ["local", "token"])
+@pytest.mark.parametrize("strategy", ["threaded", "subprocess"])
+def test_context_inside_a_job_resolves_its_inputs_without_the_catalog(
+    strategy: str, auth: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User
+) -> None:
+    make_place(kind, auth, request, tmp_path, settings)
+    source = make_asset(owner, "in.txt", b"abc")
+    wanted = task("use_context", inputs=(source.pk,), workflow_id="w", node_id="n")
+    report = run_job(wanted, user=owner, execution=make_execution(strategy, request)).check()
+    assert isinstance(report.result, dict)
+    assert report.result["bound"] == [str(owner.pk), "w", report.job.pk.hex, "n"]
+    assert report.result["same"] is True
+    assert [(asset.name, read(asset)) for asset in report.outputs] == [("a_ü.txt", b"ABC")]
+
+
+def test_result_that_is_too_large_fails_the_job_and_says_so(place: Place, owner: User, execution: Execution) -> None:
+    report = run_job(task("return_much"), user=owner, execution=execution)
+    assert (report.job.state, report.result) == ("failed", None)
+    assert "at most 1048576 bytes as JSON" in report.job.log_tail
+
+
+def test_listener_that_raises_spoils_neither_job_nor_log(
+    place: Place, owner: User, execution: Execution, caplog: pytest.LogCaptureFixture
+) -> None:
+    def listen(line: str) -> None:
+        raise KeyError(line)
+
+    source = make_asset(owner, "a.txt", b"abc")
+    report = run_job(task("copy_inputs", inputs=(source.pk,)), user=owner, execution=execution, on_log=listen).check()
+    assert (report.job.log_tail, len(report.outputs)) == ("copying", 1)
+    assert [record.message for record in caplog.records].count("listener of the log of a job failed") == 1
+
+
+def test_thread_never_runs_another_module_of_the_same_name(
+    place: Place, owner: User, request: pytest.FixtureRequest
+) -> None:
+    """Python keeps a module by its name alone: the second node would silently be the first."""
+    name, execution = f"twins_{uuid4().hex}", make_execution("threaded", request)
+    for number in range(2):
+        (place.folder / f"code{number}").mkdir()
+        (place.folder / f"code{number}" / f"{name}.py").write_text(f"def node(request, job): return {number}")
+    codes = [str(place.folder / f"code{number}") for number in (0, 1, 0)]
+    reports = [run_job(Task(callable=f"{name}:node", code=code), user=owner, execution=execution) for code in codes]
+    assert [(report.job.state, report.result) for report in reports] == [
+        ("succeeded", 0), ("failed", None), ("succeeded", 0),
+    ]  # fmt: skip
+    assert "use the strategy subprocess" in reports[1].job.log_tail
+
+
+def test_kept_workspace_keeps_no_copy_of_inputs(
+    request: pytest.FixtureRequest, tmp_path: Path, settings: Any, owner: User
+) -> None:
+    make_place("s3", "token", request, tmp_path, settings)
+    source, workspace = make_asset(owner, "a.txt", b"abc"), tmp_path / "mine"
+    workspace.mkdir()
+    wanted = task("copy_inputs", inputs=(source.pk,))
+    run_job(wanted, user=owner, execution=SubprocessExecution(), workspace=str(workspace)).check()
+    (entry,) = json.loads((workspace / ".assets/manifest.json").read_text())
+    assert entry["id"] == source.pk.hex
+    assert not (workspace / ".assets/inputs").exists()
+    context = ProcessingContext.from_request({"user_id": 1, "workspace_dir": str(workspace), "has_catalog": False})
+    with pytest.raises(ValueError, match=f"Asset {source.pk.hex} not found"):
+        context.asset_to_bytes(source.pk.hex)
+
+
+def test_path_that_is_no_text_is_recorded_all_the_same(place: Place, owner: User) -> None:
+    workspace = os.fsdecode(os.fsencode(str(place.folder)) + b"/\xff")
+    report = run_job(task("say"), user=owner, execution=SubprocessExecution(), workspace=workspace)
+    assert report.job.state == Job.objects.get().state == "failed"
+    assert "The folders of the job cannot be made" in Job.objects.get().error
 
 
 @pytest.mark.parametrize("strategy", ["subprocess", "docker"])
@@ -289,9 +402,9 @@ def test_log_keeps_its_end_and_masks_secrets_across_blocks() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{}, {"callable": "a:b", "command": ("x",)}, {"callable": "a.b"}, {"callable": "a:b", "time_limit": 0},
-     {"callable": "a:b", "node_id": "x" * 256},
+     {"callable": "a:b", "node_id": "x" * 256}, {"command": ("a", "b\0")},
      {"callable": "a:b", "request": float("nan")}, {"callable": "a:b", "inputs": (uuid4(),) * 1001}],
-    ids=["nothing", "both", "no function", "no time", "long id", "no JSON", "too many inputs"],
+    ids=["nothing", "both", "no function", "no time", "long id", "nul", "no JSON", "too many inputs"],
 )  # fmt: skip
 def test_wrong_task_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"task|callable|form|time|JSON|inputs"):

@@ -93,6 +93,17 @@ def test_file_beyond_the_quota_is_told_and_loses_no_other(
     assert (outputs / "big").exists()
 
 
+def test_file_of_holes_is_refused_unread(outputs: Path, owner: User, change_environment: ChangeEnvironment) -> None:
+    """A terabyte that costs its job nothing must not cost the service hours."""
+    change_environment(max_upload_bytes=1 << 20)
+    with (outputs / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    (outputs / "most").write_bytes(bytes(1 << 20))
+    names, problems = collect(outputs, owner)
+    assert names == ["most"]
+    assert problems == ["huge: 1099511627776 bytes are more than MAX_UPLOAD_BYTES (1048576); left out"]
+
+
 def test_more_outputs_than_allowed_are_told(outputs: Path, owner: User) -> None:
     for number in range(MOST_OUTPUTS + 1):
         (outputs / f"{number:05}").symlink_to("nowhere")

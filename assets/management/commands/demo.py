@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
@@ -13,6 +15,7 @@ from assets.access import LOCAL_USER_ID
 from assets.media.samples import Sample, samples
 from assets.models import Asset
 from assets.services import AssetDetails, create_asset
+from assets.services.folders import create_folder
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
 
@@ -30,24 +33,31 @@ class Command(BaseCommand):
             raise CommandError("ASSET_STORAGE=memory: the objects would end with this command.")
         call_command("prepare", stdout=self.stdout)
         owner = get_user_model().objects.get(pk=LOCAL_USER_ID)
-        there = set(Asset.objects.filter(owner=owner, workflow_id=WORKFLOW).values_list("name", flat=True))
-        made = 0
+        there = dict(Asset.objects.filter(owner=owner, workflow_id=WORKFLOW).values_list("name", "pk"))
+        count = len(there)
         for sample in samples():
-            if sample.name in there:
-                continue
-            try:
-                create_asset(
-                    owner=owner, name=sample.name, content=io.BytesIO(sample.content), details=_details(sample)
-                )
-            except StorageError as error:
-                raise CommandError(f"{sample.name}: {error}") from error
-            made += 1
-        self.stdout.write(f"{made} sample assets made, {len(there)} were there.")
+            if sample.name not in there:
+                there[sample.name] = _store(owner, sample, there).pk
+        made = len(there) - count
+        self.stdout.write(f"{made} samples and folders made, {count} were there.")
 
 
-def _details(sample: Sample) -> AssetDetails:
+def _store(owner: AbstractBaseUser, sample: Sample, there: dict[str, UUID]) -> Asset:
+    """Store one sample in its folder; `there` are the ids of what is stored by name, folders included."""
+    if sample.folder and sample.folder not in there:
+        folder = create_folder(owner_id=owner.pk, name=sample.folder, parent=None, workflow_id=WORKFLOW)
+        there[sample.folder] = folder.pk
+    details = _details(sample, there)
+    try:
+        return create_asset(owner=owner, name=sample.name, content=io.BytesIO(sample.content), details=details)
+    except StorageError as error:
+        raise CommandError(f"{sample.name}: {error}") from error
+
+
+def _details(sample: Sample, there: dict[str, UUID]) -> AssetDetails:
     kind = sample.node.partition(".")[2].lower()
     return AssetDetails(
+        parent=Asset.objects.get(pk=there[sample.folder]) if sample.folder else None,
         workflow_id=WORKFLOW, job_id=f"demo-{kind}", node_id=sample.node, metadata=dict(sample.metadata),
-        tags=("demo", kind),
+        tags=("demo", kind), sources=(there[sample.source],) if sample.source in there else (),
     )  # fmt: skip

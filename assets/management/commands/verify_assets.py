@@ -46,7 +46,9 @@ class Command(BaseCommand):
         )  # fmt: skip
         action = parser.add_mutually_exclusive_group()
         action.add_argument(
-            "--repair", action="store_true", help="set objects without a row aside; count counters anew"
+            "--repair",
+            action="store_true",
+            help="set objects without a row aside, count counters anew, remake thumbnails",
         )
         action.add_argument("--undo", type=argument(_run_id), metavar="RUN", help="put back what a repair set aside")
         action.add_argument(

@@ -47,7 +47,7 @@ class Command(BaseCommand):
         edit.add_argument("--secrets", action="store_true", help="open secrets.yaml")
         put = actions.add_parser("set", help="set one variable in settings.yaml; secrets go to secrets.yaml")
         put.add_argument("name", metavar="NAME")
-        put.add_argument("value", metavar="VALUE", help='an empty one ("") means the built-in default')
+        put.add_argument("value", metavar="VALUE", help='"" means the built-in default; after -- it may begin with -')
         put.add_argument("--secret", action="store_true", help="set it in secrets.yaml, whatever it is")
 
     def handle(self, *_args: Any, **options: Any) -> None:

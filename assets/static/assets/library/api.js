@@ -33,6 +33,11 @@ export async function each(items, work) {
   return failed;
 }
 
+// What an answer of XMLHttpRequest says went wrong.
+export function refusal(request) {
+  try { return JSON.parse(request.responseText).detail; } catch { return `The service answered ${request.status}.`; }
+}
+
 async function reason(answer) {
   try { return (await answer.json()).detail; } catch { return `The service answered ${answer.status}.`; }
 }

@@ -1,6 +1,6 @@
 // The page of an asset: zoom, share, replace.
 
-import { ask, token } from "./api.js";
+import { ask, refusal, token } from "./api.js";
 import { size } from "./text.js";
 
 const page = document.getElementById("asset-view");
@@ -26,6 +26,15 @@ document.getElementById("share")?.addEventListener("click", async () => {
   } catch (error) { told.textContent = error.message; }
 });
 
+page.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch { told.textContent = button.dataset.copy; }
+});
+
 const chosen = document.getElementById("replacement");
 document.getElementById("replace")?.addEventListener("click", () => chosen.click());
 chosen?.addEventListener("change", () => {
@@ -41,7 +50,7 @@ chosen?.addEventListener("change", () => {
   request.addEventListener("error", () => { told.textContent = "The connection broke. The asset is as it was."; });
   request.addEventListener("load", () => {
     if (request.status === 200) location.reload();
-    else told.textContent = JSON.parse(request.responseText).detail;
+    else told.textContent = refusal(request);
   });
   request.send(file);
 });

@@ -3,7 +3,7 @@
 import { day, element, seconds, size } from "./text.js";
 
 const MOST = 360;
-const GAP = 10;
+const GAPS = { grid: 14, list: 5 };
 const BELOW = 48; // pixels under a picture
 const LINE = 44; // pixels of a row of the list
 
@@ -21,9 +21,11 @@ export class Grid {
     new ResizeObserver(() => this.layout()).observe(scroller);
   }
 
+  get #gap() { return this.isList ? GAPS.list : GAPS.grid; }
+
   get columns() { return this.#columns; }
 
-  get rowsInView() { return Math.max(1, Math.floor(this.scroller.clientHeight / (this.#height + GAP))); }
+  get rowsInView() { return Math.max(1, Math.floor(this.scroller.clientHeight / (this.#height + this.#gap))); }
 
   show(items) {
     this.items = items;
@@ -40,24 +42,24 @@ export class Grid {
   layout() {
     const width = this.room.clientWidth;
     const least = width < 520 ? 104 : 168;
-    this.#columns = this.isList ? 1 : Math.max(1, Math.floor((width + GAP) / (least + GAP)));
-    const cell = (width - GAP * (this.#columns - 1)) / this.#columns;
+    this.#columns = this.isList ? 1 : Math.max(1, Math.floor((width + this.#gap) / (least + this.#gap)));
+    const cell = (width - this.#gap * (this.#columns - 1)) / this.#columns;
     this.#height = this.isList ? LINE : Math.round(cell * 0.75) + BELOW;
-    this.room.style.height = `${Math.ceil(this.items.length / this.#columns) * (this.#height + GAP)}px`;
+    this.room.style.height = `${Math.ceil(this.items.length / this.#columns) * (this.#height + this.#gap)}px`;
     for (const [index, made] of this.#cells) this.#place(made, index, cell);
     this.draw();
   }
 
   draw() {
     this.#frame = 0;
-    const step = this.#height + GAP;
+    const step = this.#height + this.#gap;
     const rows = Math.ceil(this.scroller.clientHeight / step) + 1;
     const spare = Math.max(0, Math.min(3, Math.floor((MOST / this.#columns - rows) / 2)));
     const row = Math.max(0, Math.floor(this.scroller.scrollTop / step) - spare);
     const first = row * this.#columns;
     const end = Math.min(this.items.length, first + Math.min(MOST, (rows + 2 * spare) * this.#columns));
     for (const [index, made] of this.#cells) if (index < first || index >= end) this.#drop(index, made);
-    const width = (this.room.clientWidth - GAP * (this.#columns - 1)) / this.#columns;
+    const width = (this.room.clientWidth - this.#gap * (this.#columns - 1)) / this.#columns;
     for (let index = first; index < end; index += 1) if (!this.#cells.has(index)) this.#make(index, width);
     if (end + 3 * this.#columns * rows >= this.items.length) this.onEnd();
   }
@@ -70,10 +72,27 @@ export class Grid {
     }
   }
 
+  // The indexes of the cells that a box in pixels of the room meets, drawn or not.
+  within({ left, top, right, bottom }) {
+    const step = this.#height + this.#gap;
+    const width = (this.room.clientWidth - this.#gap * (this.#columns - 1)) / this.#columns;
+    const found = [];
+    for (let row = Math.max(0, Math.floor(top / step)); row * step <= bottom; row += 1) {
+      if (row * step + this.#height < top) continue;
+      for (let column = 0; column < this.#columns; column += 1) {
+        const index = row * this.#columns + column;
+        if (index >= this.items.length) return found;
+        const begin = column * (width + this.#gap);
+        if (begin <= right && begin + width >= left) found.push(index);
+      }
+    }
+    return found;
+  }
+
   activate(index) {
     if (!this.items.length) return;
     this.active = Math.max(0, Math.min(this.items.length - 1, index));
-    const step = this.#height + GAP;
+    const step = this.#height + this.#gap;
     const top = Math.floor(this.active / this.#columns) * step;
     const { scrollTop, clientHeight } = this.scroller;
     if (top < scrollTop) this.scroller.scrollTop = top;
@@ -100,6 +119,8 @@ export class Grid {
     made.setAttribute("role", "option");
     made.id = `cell-${index}`;
     made.dataset.index = index;
+    made.setAttribute("aria-posinset", index + 1);
+    made.setAttribute("aria-setsize", -1); // nobody knows how many there are
     made.draggable = true;
     fill(made, this.items[index]);
     this.#place(made, index, width);
@@ -113,7 +134,7 @@ export class Grid {
     const row = Math.floor(index / this.#columns);
     made.style.width = `${width}px`;
     made.style.height = `${this.#height}px`;
-    made.style.transform = `translate(${column * (width + GAP)}px, ${row * (this.#height + GAP)}px)`;
+    made.style.transform = `translate(${column * (width + this.#gap)}px, ${row * (this.#height + this.#gap)}px)`;
   }
 
   #mark(made, index) {
@@ -123,15 +144,19 @@ export class Grid {
 }
 
 function fill(made, item) {
-  const picture = element("div", `lib-picture lib-${item.kind}`);
+  const picture = element("div", "lib-picture");
   if (item.color) picture.style.backgroundColor = item.color;
-  if (item.thumb) picture.append(image(item));
-  else picture.append(element("span", "lib-badge", item.folder ? "" : badge(item)));
+  picture.append(item.thumb ? image(item) : badge(item));
   if (item.duration) picture.append(element("span", "lib-time", seconds(item.duration)));
   const name = element("span", "lib-name", item.name);
   name.title = item.name;
-  const told = [item.folder ? "folder" : size(item.size), day(item.created)];
-  made.replaceChildren(picture, element("span", "lib-tick"), name, element("span", "lib-told", told.join(" · ")));
+  const told = item.folder ? ["Folder"] : [size(item.size)];
+  if (item.temp) told.push("temp");
+  const when = element("time", "", ` · ${day(item.created)}`);
+  when.dateTime = item.created;
+  const about = element("span", "lib-told", told.join(" · "));
+  about.append(when);
+  made.replaceChildren(picture, element("span", "lib-tick"), name, about);
   made.setAttribute("aria-label", `${item.name}, ${item.type}${item.folder ? "" : `, ${size(item.size)}`}`);
 }
 
@@ -141,11 +166,24 @@ function image(item) {
   made.decoding = "async";
   made.draggable = false;
   made.src = item.thumb;
-  made.addEventListener("error", () => made.replaceWith(element("span", "lib-badge", badge(item))), { once: true });
+  made.addEventListener("error", () => made.replaceWith(badge(item)), { once: true });
   return made;
 }
 
+const TABLES = new Set(["csv", "tsv", "parquet", "xlsx", "arrow", "feather"]);
+const MODELS = new Set(["safetensors", "ckpt", "pt", "pth", "onnx", "gguf", "gltf", "glb", "obj", "stl", "ply"]);
+
+// What stands where no picture is: the sign of the kind, and the end of the name.
 function badge(item) {
-  const extension = item.name.includes(".") ? item.name.split(".").pop() : "";
-  return (extension && extension.length < 12 ? extension : item.kind).toUpperCase();
+  const extension = item.name.includes(".") ? item.name.split(".").pop().toLowerCase() : "";
+  const made = element("span", `lib-badge lib-is-${sign(item, extension)}`);
+  if (!item.folder && extension && extension.length < 12) made.append(element("span", "", extension.toUpperCase()));
+  return made;
+}
+
+function sign(item, extension) {
+  if (item.folder) return "folder";
+  if (TABLES.has(extension)) return "table";
+  if (MODELS.has(extension) || item.kind === "model") return "model";
+  return ["image", "video", "audio", "text"].includes(item.kind) ? item.kind : "file";
 }

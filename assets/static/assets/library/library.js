@@ -1,6 +1,7 @@
 // The library page: what is asked for, what is chosen, and what is done with it.
 
 import { ask, each, makeFolder, token } from "./api.js";
+import { bands } from "./band.js";
 import { Grid } from "./grid.js";
 import { element } from "./text.js";
 import { Tree } from "./tree.js";
@@ -17,6 +18,7 @@ const selected = new Map(); // id -> asset
 let folder = "";
 let cursor = null; // null: nothing more is to be had, or it is on its way
 let anchor = -1;
+let before = new Map(); // what was selected when a band was begun
 let running = null;
 let timer = 0;
 
@@ -50,23 +52,25 @@ async function load({ keep = false } = {}) {
   clearTimeout(timer);
   cursor = null;
   scroller.setAttribute("aria-busy", "true");
-  if (!keep) state("Loading …");
+  if (!keep) waiting();
   try {
     const answer = await fetchPage(question());
     if (!keep) scroller.scrollTop = 0;
     grid.show(answer.assets);
     forget(new Set(answer.assets.map((asset) => asset.id)), keep);
     showPath(answer);
+    showOrder(answer);
     state(answer.assets.length ? "" : empty());
     cursor = answer.next || null;
     say(`${answer.assets.length}${answer.next ? " and more" : ""} assets`);
     pictures(0);
     grid.draw();
   } catch (error) {
-    if (error.name !== "AbortError") state(error.message, () => load());
-  } finally {
-    scroller.removeAttribute("aria-busy");
+    if (error.name === "AbortError") return; // a later question is on its way, and tells when it is answered
+    grid.show([]);
+    state(error.message, () => load());
   }
+  scroller.removeAttribute("aria-busy");
 }
 
 async function more() {
@@ -105,9 +109,15 @@ function pictures(turn) {
 
 // --- what is shown ---------------------------------------------------------------------------
 
+function waiting() {
+  state("Loading …");
+  $("state").className = "lib-state lib-waiting";
+}
+
 function state(text, retry = null) {
   const box = $("state");
   box.hidden = !text;
+  box.className = `lib-state${retry ? " lib-trouble" : ""}`;
   box.querySelector("p").textContent = text;
   const button = box.querySelector("button");
   button.hidden = !retry;
@@ -131,9 +141,16 @@ function showPath(answer) {
     button.addEventListener("click", () => go(step.id));
     return button;
   });
-  const told = answer.everywhere ? element("span", "lib-told", "all folders") : "";
+  const told = answer.everywhere ? element("span", "lib-told", isTrash() ? "in the trash" : "all folders") : "";
   $("path").replaceChildren(...steps, told);
   tree.mark(folder);
+}
+
+// The order that the answer is in: a search, a filter or the trash may have one of its own.
+function showOrder(answer) {
+  const isOwn = answer.order !== $("order").value;
+  $("order-told").hidden = !isOwn;
+  $("order-told").textContent = isTrash() ? "last deleted first" : `${$("order").querySelector(`[value="${answer.order}"]`).textContent.toLowerCase()} first`;
 }
 
 function showSelection() {
@@ -216,6 +233,20 @@ $("cells").addEventListener("click", (event) => {
   const isTouch = event.pointerType === "touch";
   if (isTouch && !isTick && !selected.size) open(index);
   else choose(index, { toggle: isTick || event.ctrlKey || event.metaKey || isTouch, extend: event.shiftKey });
+});
+bands(scroller, $("cells"), {
+  onBegin(event) {
+    before = new Map(event.ctrlKey || event.metaKey || event.shiftKey ? selected : []);
+  },
+  onBand(box) {
+    selected.clear();
+    for (const [id, asset] of before) selected.set(id, asset);
+    for (const index of grid.within(box)) selected.set(grid.items[index].id, grid.items[index]);
+    showSelection();
+  },
+  onClick(event) {
+    if (!event.ctrlKey && !event.shiftKey) clear();
+  },
 });
 $("cells").addEventListener("dblclick", (event) => open(indexOf(event)));
 
@@ -359,7 +390,7 @@ page.addEventListener("dragover", (event) => {
   const target = targetOf(event);
   if (types.includes(MOVED) ? target : types.includes("Files")) event.preventDefault();
   light(target?.shown ?? null);
-  $("drop").hidden = !types.includes("Files");
+  $("drop").hidden = !types.includes("Files") || isTrash() || isForeign();
 });
 page.addEventListener("dragleave", (event) => { if (!page.contains(event.relatedTarget)) $("drop").hidden = true; });
 page.addEventListener("drop", async (event) => {
@@ -369,11 +400,25 @@ page.addEventListener("drop", async (event) => {
   const moved = event.dataTransfer.getData(MOVED);
   const target = targetOf(event);
   if (moved && target) await moveTo(JSON.parse(moved), target.id);
-  else if (!moved) uploads.add(await dropped(event.dataTransfer, target ? target.id : folder));
+  else if (!moved && isTarget()) await take(dropped(event.dataTransfer, target ? target.id : folder));
 });
+
+// Whether files may be added to what is looked at: neither to the trash nor to what is another's.
+function isTarget() {
+  if (isTrash()) say("Files are not added to the trash.");
+  return !isTrash() && !isForeign();
+}
+
+async function take(finding) {
+  try {
+    const found = await finding;
+    uploads.add(found);
+    if (!found.length) { await load({ keep: true }); tree.load(); } // folders that were empty
+  } catch (error) { state(error.message, () => load()); }
+}
 addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
-  uploads.add(files.map((file) => ({ file, parent: async () => folder })));
+  if (files.length && isTarget()) uploads.add(files.map((file) => ({ file, parent: async () => folder })));
 });
 $("upload").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", (event) => {

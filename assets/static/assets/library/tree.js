@@ -54,14 +54,21 @@ export class Tree {
   }
 
   async #more(list, id, cursor) {
-    const page = await this.children(id, cursor);
-    list.append(...page.assets.map((folder) => this.#branch(folder)));
-    if (page.next) {
-      const more = element("button", "lib-more", "More …");
-      more.type = "button";
-      more.addEventListener("click", () => { more.remove(); this.#more(list, id, page.next); });
-      list.append(more);
+    try {
+      const page = await this.children(id, cursor);
+      list.append(...page.assets.map((folder) => this.#branch(folder)));
+      if (page.next) this.#offer(list, "More …", () => this.#more(list, id, page.next));
+    } catch (error) {
+      this.#offer(list, "Try again", () => this.#more(list, id, cursor)).title = error.message;
     }
     this.mark(this.chosen);
+  }
+
+  #offer(list, text, work) {
+    const button = element("button", "lib-more", text);
+    button.type = "button";
+    button.addEventListener("click", () => { button.remove(); work(); });
+    list.append(button);
+    return button;
   }
 }

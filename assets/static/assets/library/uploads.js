@@ -1,7 +1,7 @@
 // A queue of uploads: three at a time, each with its progress, speed, cancel and retry. Files are sent from where they
 // lie; nothing is read into memory here.
 
-import { makeFolder, token } from "./api.js";
+import { makeFolder, refusal, token } from "./api.js";
 import { element, size } from "./text.js";
 
 const AT_ONCE = 3;
@@ -11,13 +11,15 @@ export class Uploads {
   #waiting = [];
   #running = new Set();
   #done = [];
-  #failed = 0;
+  #failed = new Set();
 
   constructor(panel, { onDone }) {
     this.panel = panel;
     this.onDone = onDone;
     this.list = panel.querySelector("ul");
-    panel.querySelector("header button").addEventListener("click", () => { panel.hidden = true; });
+    this.every = panel.querySelector("[data-all]");
+    this.every.addEventListener("click", () => this.#pressAll());
+    panel.querySelector("[data-close]").addEventListener("click", () => { panel.hidden = true; });
     addEventListener("beforeunload", (event) => { if (this.#running.size) event.preventDefault(); });
   }
 
@@ -40,6 +42,7 @@ export class Uploads {
     job.told = element("span", "lib-told", `${size(job.file.size)}, waiting`);
     job.button = element("button", "", "Cancel");
     job.button.type = "button";
+    job.button.setAttribute("aria-label", `Cancel ${job.file.name}`);
     job.button.addEventListener("click", () => this.#press(job));
     job.row.append(element("span", "lib-name", job.file.name), job.bar, job.told, job.button);
     this.list.append(job.row);
@@ -48,8 +51,11 @@ export class Uploads {
   #press(job) {
     if (job.error) {
       job.error = "";
-      this.#failed -= 1;
+      this.#failed.delete(job);
       job.button.textContent = "Cancel";
+      job.button.setAttribute("aria-label", `Cancel ${job.file.name}`);
+      job.told.textContent = `${size(job.file.size)}, waiting`;
+      job.bar.value = 0;
       job.row.classList.remove("lib-failed");
       this.#waiting.push(job);
       this.#next();
@@ -60,6 +66,12 @@ export class Uploads {
     job.request?.abort();
     job.row.remove();
     this.#count();
+  }
+
+  // Cancel what is left, or else try again what failed.
+  #pressAll() {
+    const left = [...this.#waiting, ...this.#running];
+    for (const job of left.length ? left : [...this.#failed]) this.#press(job);
   }
 
   #next() {
@@ -87,7 +99,7 @@ export class Uploads {
       request.open("POST", "/api/assets");
       request.setRequestHeader("X-CSRFToken", token());
       request.upload.addEventListener("progress", (event) => this.#progress(job, event.loaded));
-      request.addEventListener("load", () => (request.status === 200 ? resolve() : reject(new Error(detail(request)))));
+      request.addEventListener("load", () => (request.status === 200 ? resolve() : reject(new Error(refusal(request)))));
       request.addEventListener("error", () => reject(new Error("The connection broke.")));
       request.addEventListener("abort", () => resolve());
       const form = new FormData();
@@ -114,15 +126,18 @@ export class Uploads {
 
   #fail(job, error) {
     job.error = error.message;
-    this.#failed += 1;
+    this.#failed.add(job);
     job.row.classList.add("lib-failed");
     job.told.textContent = error.message;
     job.button.textContent = "Retry";
+    job.button.setAttribute("aria-label", `Retry ${job.file.name}`);
   }
 
   #count() {
     const left = this.#waiting.length + this.#running.size;
-    const failed = this.#failed ? `, ${this.#failed} failed` : "";
+    const failed = this.#failed.size ? `, ${this.#failed.size} failed` : "";
+    this.every.hidden = !left && !this.#failed.size;
+    this.every.textContent = left ? "Cancel all" : "Retry all";
     this.panel.querySelector("strong").textContent = (left ? `Uploading, ${left} left` : "Uploads done") + failed;
   }
 }
@@ -143,15 +158,14 @@ async function walk(entry, parent, found) {
     return;
   }
   let made = null;
-  const folder = () => (made ??= parent().then((id) => makeFolder(entry.name, id)).then((answer) => answer.id));
+  const make = async () => (await makeFolder(entry.name, await parent())).id;
+  const folder = () => (made ??= make().catch((error) => { made = null; throw error; })); // a retry makes it anew
+  const before = found.length;
   const reader = entry.createReader();
   for (;;) {
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) break;
     for (const child of some) await walk(child, folder, found);
   }
-}
-
-function detail(request) {
-  try { return JSON.parse(request.responseText).detail; } catch { return `The service answered ${request.status}.`; }
+  if (found.length === before) await folder(); // it is empty, and there all the same
 }

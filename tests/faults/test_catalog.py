@@ -1,0 +1,114 @@
+"""The running service when its database is locked, stalls, dies and comes back."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults.stand import Stand, body_of
+from tests.server.wire import CutError
+from tests.servers import PostgresServer
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+Stands = Callable[..., Stand]
+WRITERS = 6
+
+
+def test_locked_catalog_refuses_writes_in_the_end_and_serves_reads(stands: Stands) -> None:
+    stand = stands()
+    stand.put("k", body_of("old", 70_000))
+    other = sqlite3.connect(stand.folder / "config" / "nodetool.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        write = pool.submit(stand.service.ask, "PUT", "/storage/assets/k", body=body_of("new", 70_000))
+        while not write.done():
+            stand.read(["k"])
+    other.execute("ROLLBACK")
+    other.close()
+    assert write.result().status == 503, write.result()
+    assert "retry-after" in write.result().headers
+    stand.recover()
+    stand.look()
+
+
+def test_catalog_that_is_locked_for_a_moment_delays_a_write_and_no_more(stands: Stands) -> None:
+    stand = stands()
+    other = sqlite3.connect(stand.folder / "config" / "nodetool.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    body = body_of("waits", 70_000)
+    with ThreadPoolExecutor(1) as pool:
+        write = pool.submit(stand.service.ask, "PUT", "/storage/assets/k", body=body)
+        assert stand.service.ask("GET", "/healthz").status == 200
+        assert not write.done()
+        other.execute("ROLLBACK")
+        other.close()
+        assert write.result().status == 201
+    stand.ledger["k"] = body
+    stand.look()
+
+
+@pytest.fixture
+def postgresql(postgres_server: PostgresServer) -> str:
+    """Give a database that keeps what it committed when it is killed."""
+    url = postgres_server.new_database()
+    command = [str(postgres_server.binaries / "psql"), url.replace("postgres://", "postgresql://"), "-c"]
+    name = url.rpartition("/")[2]
+    subprocess.run([*command, f"ALTER DATABASE {name} SET synchronous_commit = on"], check=True, capture_output=True)
+    return url
+
+
+def _write_until(stand: Stand, number: int, over: threading.Event) -> list[tuple[str, bytes, int]]:
+    """Write new keys until it is over; gives key, bytes and status (0: no answer) of each."""
+    made = []
+    while not over.is_set():
+        key = f"w{number}-{len(made)}"
+        body = body_of(key, 20_000)
+        try:
+            status = stand.service.ask("PUT", f"/storage/assets/{key}", body=body).status
+        except (OSError, CutError):
+            status = 0
+        made.append((key, body, status))
+    return made
+
+
+def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
+    stands: Stands, postgresql: str, postgres_server: PostgresServer
+) -> None:
+    stand = stands(DATABASE_URL=postgresql)
+    over = threading.Event()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
+        for _ in range(2):
+            with postgres_server.server.down():
+                answer = stand.service.ask("PUT", "/storage/assets/down", body=b"down")
+                assert answer.status == 503, answer
+                assert "retry-after" in answer.headers
+                assert stand.service.ask("GET", "/healthz").status == 200
+                assert stand.service.ask("GET", "/readyz").status == 503
+            stand.recover()
+        over.set()
+    writes = [write for writer in writers for write in writer.result()]
+    assert {status for *_, status in writes} <= {201, 503}, "a write had no answer, or an odd one"
+    assert sum(status == 201 for *_, status in writes) > WRITERS
+    there = stand.judge.ask("assets")
+    # A write whose commit was cut may be there, wholly: it is in the catalog, and read like the others.
+    stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
+    stand.read_all()
+    stand.look()
+
+
+def test_stalled_postgresql_is_waited_for_and_then_used_again(
+    stands: Stands, postgresql: str, postgres_server: PostgresServer
+) -> None:
+    stand = stands(DATABASE_URL=postgresql)
+    stand.put("k", body_of("old", 70_000))
+    with postgres_server.server.paused():
+        assert stand.service.ask("GET", "/healthz").status == 200
+    stand.recover()
+    stand.look()
