@@ -10,11 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,11 +22,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from bench import servers
+from bench.commands import run_command
 
 DATA: Final = b"tiny"
 PAGE: Final = 1000
 WRITERS: Final = 16  # threads that fill a bucket
-PROJECT: Final = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
@@ -166,27 +162,14 @@ def _patient_client() -> Any:
 
 def _round(count: int, bare: float) -> int:
     """Purge in a process of its own and tell; returns how many objects stayed."""
-    seconds, usage, report = _purge()
-    beside = f", bare loop {count / bare:,.0f}/s, ratio {bare / seconds:.2f}" if bare else ""
+    run = run_command("purge_temp")
+    beside = f", bare loop {count / bare:,.0f}/s, ratio {bare / run.seconds:.2f}" if bare else ""
     print(
-        f"{report['objects']} of {count} objects: {seconds:.1f} s, {count / seconds:,.0f}/s{beside}, "
-        f"{usage.ru_utime + usage.ru_stime:.1f} s of processor, peak {usage.ru_maxrss / 1024:.0f} MB, "
-        f"{len(report['failures'])} failures",
+        f"{run.report['objects']} of {count} objects: {run.seconds:.1f} s, {count / run.seconds:,.0f}/s{beside}, "
+        f"{run.processor:.1f} s of processor, peak {run.peak / 1024:.0f} MB, {len(run.report['failures'])} failures",
         flush=True,
     )
-    return count - int(report["objects"])
-
-
-def _purge() -> tuple[float, resource.struct_rusage, dict[str, Any]]:
-    """Run the command; give its seconds with the start of Python, what it used, and its report."""
-    command = [sys.executable, "manage.py", "purge_temp", "--json"]
-    pipe = subprocess.PIPE
-    started = time.monotonic()
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    report = json.loads(process.stdout.read())
-    usage = os.wait4(process.pid, 0)[2]
-    return time.monotonic() - started, usage, report
+    return count - int(run.report["objects"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from bench.commands import run_command
 
 LINKS = 30_000  # of one file; ext4 allows 65,000
 DATA = b"tiny"
@@ -33,13 +34,17 @@ def main() -> int:
         writers = [threading.Thread(target=_write, args=(stop, written, n)) for n in range(options.writers)]
         for writer in writers:
             writer.start()
-        seconds, peak, report = _verify()
+        if options.kill:
+            _kill_in_the_middle()
+        run = run_command("verify_assets")
+        report = run.report
         stop.set()
         for writer in writers:
             writer.join()
     print(
-        f"{report['objects']} objects, {options.writers} writers ({sum(written)} uploads meanwhile): {seconds:.1f} s, "
-        f"peak {peak / 1024:.0f} MB, {report['status']}, {report['total']} findings"
+        f"{report['objects']} objects, {options.writers} writers ({sum(written)} uploads meanwhile): {run.seconds:.1f} s, "
+        f"{run.processor:.1f} s of processor, peak {run.peak / 1024:.0f} MB, {report['status']}, {report['total']} findings"
+        + (", resumed" if report["resumed"] else "")
     )
     return int(report["total"] > 0)
 
@@ -48,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.verify", description=__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--kill", action="store_true", help="kill a first run behind its first step; the next resumes")
     parser.add_argument("--folder", help="where the data goes; default: the system's folder for temporary files")
     return parser.parse_args()
 
@@ -101,16 +107,22 @@ def _write(stop: threading.Event, written: list[int], number: int) -> None:
     connection.close()
 
 
-def _verify() -> tuple[float, int, dict[str, object]]:
-    """Run the command; give seconds, peak memory in KB and its report."""
-    started = time.monotonic()
+def _kill_in_the_middle() -> None:
+    """Start the command and kill it as soon as it has recorded how far it came."""
+    from django.db import connection
+
+    from assets.models import IntegrityRun
+
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "verify_assets", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "manage.py", "verify_assets"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert process.stdout is not None
-    report = json.loads(process.stdout.read())
-    usage = os.wait4(process.pid, 0)[2]
-    return time.monotonic() - started, usage.ru_maxrss, report
+    while not IntegrityRun.objects.exclude(after="").exists() and process.poll() is None:
+        connection.close()
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    print(f"killed behind {IntegrityRun.objects.get().objects_seen} objects", flush=True)
+    connection.close()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from storagecache.environment import Environment
 from storagecache.errors import StorageError
 from storagecache.keys import new_object_key
 from tests.integrity.conftest import in_memory, on_disk, remove_bytes, upload
+from tests.roles import ChangeEnvironment
 
 State = QuarantinedObject.State
 
@@ -91,6 +92,20 @@ def test_repair_sets_strays_aside_and_undo_puts_them_back(library: list[Asset]) 
     assert [content_of(key) for key in keys] == [b"1", b"22"]
     assert set(QuarantinedObject.objects.values_list("state", flat=True)) == {State.RETURNED}
     assert IntegrityRun.objects.get(pk=run.pk).undone_at is not None
+
+
+def test_undo_restores_all_of_many_objects_byte_for_byte(
+    disk: list[Asset], monkeypatch: pytest.MonkeyPatch, change_environment: ChangeEnvironment
+) -> None:
+    change_environment(repair_max_percent=100)
+    monkeypatch.setattr(quarantine, "BATCH", 7)
+    written = {stray(f"{number % 16:02x}/{number}", b"%d" % number): b"%d" % number for number in range(100)}
+    run, report = repair()
+    assert (report.set_aside, [key for key in written if storages["assets"].exists(key)]) == (100, [])
+    undone = quarantine.undo(run.pk)
+    assert (undone.returned, undone.deleted, undone.failures) == (100, 0, ())
+    assert {key: content_of(key) for key in written} == written
+    assert_all_read(disk)
 
 
 def test_repair_never_touches_rows_that_lost_their_object(library: list[Asset]) -> None:
