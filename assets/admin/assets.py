@@ -31,7 +31,7 @@ from assets.admin.columns import AssetColumns
 from assets.admin.dashboard import DashboardPages
 from assets.admin.facts import facts_of
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
-from assets.admin.library import LibraryPages, with_policy
+from assets.admin.library import LibraryPages
 from assets.admin.node_cache import NodeCachePages
 from assets.admin.streams import send
 from assets.admin.uploads import UploadForm
@@ -186,7 +186,7 @@ class AssetAdmin(LibraryPages, DashboardPages, NodeCachePages, AssetColumns, Cat
             "viewed": view_of(asset),
             **(extra_context or {}),
         }
-        return with_policy(TemplateResponse(request, self.change_form_template, context))
+        return TemplateResponse(request, self.change_form_template, context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -22,7 +22,6 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST, require_safe
 
 from assets.admin.display import asset_link, size, visible
-from assets.admin.library import with_policy
 from assets.admin.node_cache import cache_told
 from assets.admin.plots import Bar, bars, columns
 from assets.admin.windows import is_superuser
@@ -57,7 +56,7 @@ class DashboardPages:
             **own_figures(owner_id, timezone.now()),
             **(service_figures(with_purge="figures" in request.GET) if is_superuser(request) else {}),
         }
-        return with_policy(TemplateResponse(request, "admin/assets/asset/dashboard.html", context))
+        return TemplateResponse(request, "admin/assets/asset/dashboard.html", context)
 
     @method_decorator(require_POST)
     def purge_view(self, request: HttpRequest) -> HttpResponse:
