@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -148,6 +149,28 @@ def test_memory_of_a_gigabyte_both_ways_is_bounded(service: Service) -> None:
     assert upload.grown < 64 * MIB
     assert tail.grown < 8 * MIB
     assert download.grown < 64 * MIB
+
+
+def test_memory_of_a_big_form_is_bounded(service: Service) -> None:
+    length = 300 * MIB
+    service.ask("PUT", "/storage/assets/warm", body=BLOCK)
+    head = (
+        b'--edge\r\nContent-Disposition: form-data; name="json"\r\n\r\n{"name": "big.bin"}\r\n'
+        b'--edge\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
+    )
+    tail = b"\r\n--edge--\r\n"
+    whole = f"Content-Length: {len(head) + length + len(tail)}"
+    with service.connected() as wire, Peak(service) as upload:
+        wire.send(request("POST", "/api/assets", whole, "Content-Type: multipart/form-data; boundary=edge") + head)
+        for _ in range(length // MIB):
+            wire.send(bytes(MIB))
+        wire.send(tail)
+        wire.socket.settimeout(120)
+        answer = wire.answer()
+    assert (answer.status, json.loads(answer.body)["size"]) == (200, length)
+    print(f"form=+{upload.grown >> 20}MB")  # noqa: T201
+    assert upload.grown < 64 * MIB
 
 
 def _drain(connection: socket.socket, left: int) -> None:
