@@ -31,7 +31,7 @@ from assets.services.cursors import CursorError
 from assets.services.listing import Filters, Order, Page, find_assets, list_assets
 from assets.services.previews import ask, shows_picture
 from assets.services.search import HOME, MIN_TERM, folder_chain, search_assets
-from assets.services.trash_listing import list_trash
+from assets.services.trash_listing import TrashOrder, list_trash
 from assets.services.usage import group_of
 from assets.serving.disposition import content_disposition
 from storagecache.errors import ObjectNotFoundError
@@ -76,11 +76,17 @@ class Asked:
         if self.ids:
             return Page(tuple(find_assets(self.owner_id, self.ids)), "")
         if self.in_trash:
-            return list_trash(self.owner_id, term=self.term, filters=self.filters, cursor=self.cursor, size=PAGE)
+            return self._trash()
         if self.term:
             found = search_assets(self.owner_id, self.term, filters=self.filters, cursor=self.cursor, size=PAGE)
             return Page(found.assets, found.next)
         return list_assets(self.owner_id, self.filters, order=self.order, cursor=self.cursor, size=PAGE)
+
+    def _trash(self) -> Page:
+        order: TrashOrder = "created" if self.order == "created" else "-created"
+        return list_trash(
+            self.owner_id, term=self.term, filters=self.filters, order=order, cursor=self.cursor, size=PAGE
+        )
 
 
 class LibraryPages:
@@ -209,13 +215,18 @@ def _filters(owner_id: int, sent: dict[str, str]) -> Filters:
 
 
 def _order(sent: dict[str, str], filters: Filters) -> Order:
-    """Read the order. What no index gives in that order is given newest first; what is bounded by size, by size."""
+    """Read the order. What no index gives in that order is given newest first; what is bounded by size, by size.
+
+    Of the trash it is the order of deletion.
+    """
+    if sent.get("state") == "trash":
+        return "created" if sent.get("order") == "created" else "-created"
     if len(sent.get("q", "").strip()) >= MIN_TERM:
         return "created"
     if filters.least_size is not None or filters.most_size is not None:
         return "-size"
     text = sent.get("order", "")
-    if text not in ORDERS or (filters.parent_id is None and text == "name") or sent.get("state") == "trash":
+    if text not in ORDERS or (filters.parent_id is None and text == "name"):
         return "-created"
     return cast("Order", text)
 

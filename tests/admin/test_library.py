@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from assets.admin.library import PAGE
 from assets.services import AssetDetails
+from assets.services.cursors import CursorError
 from assets.services.folders import create_folder
 from assets.services.trash import trash_tree
 from assets.services.trash_listing import list_trash
@@ -188,6 +189,25 @@ def test_trash_lists_what_was_deleted_and_not_what_it_took_along(
     second = list_trash(admin_user.pk, cursor=first.next, size=1)
     assert [a.name for a in (*first.assets, *second.assets)] == ["folder", "lone.png"]
     assert second.next == ""
+
+
+def test_trash_is_given_by_deletion_from_either_end(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    for number in (2, 0, 1):
+        list(trash_tree(admin_user.pk, make_asset(admin_user, f"{number}.png").pk))
+    client = client_of(admin_user)
+    assert names(client, state="trash", order="created") == ["2.png", "0.png", "1.png"]
+    assert names(client, state="trash", order="name") == names(client, state="trash") == ["1.png", "0.png", "2.png"]
+    found, cursor = [], ""
+    for _ in range(3):
+        page = list_trash(admin_user.pk, cursor=cursor, size=1, order="created")
+        found += [asset.name for asset in page.assets]
+        cursor = page.next
+    assert (found, cursor) == (["2.png", "0.png", "1.png"], "")
+    after = list_trash(admin_user.pk, cursor="", size=1, order="created").next
+    with pytest.raises(CursorError):
+        list_trash(admin_user.pk, cursor=after, size=1)
 
 
 def test_zip_holds_the_chosen_assets_of_the_user(

@@ -227,6 +227,32 @@ def test_band_selects_the_cells_that_it_meets(service: Service, page: Page) -> N
     expect(page.locator("#bulk")).to_be_hidden()
 
 
+@pytest.mark.parametrize("edge", ["left", "right", "path", "tree"])
+def test_band_begins_beside_the_cells_too(service: Service, page: Page, edge: str) -> None:
+    for number in range(3):
+        put(service, f"beside {number}.txt", "text/plain", b"%d" % number)
+    show(page, service, "?q=beside%20")
+    expect(page.locator("#cells [role=option]")).to_have_count(3)
+    cells, path = (page.locator(name).bounding_box() for name in ("#cells", "#path"))
+    tree = page.locator("#folders").bounding_box()
+    assert cells is not None
+    assert path is not None
+    assert tree is not None
+    begins = {
+        "left": (cells["x"] - 6, cells["y"] + 300),
+        "right": (cells["x"] + cells["width"] + 6, cells["y"] + 300),
+        "path": (path["x"] + path["width"] - 20, path["y"] + path["height"] / 2),
+        "tree": (tree["x"] + tree["width"] / 2, tree["y"] + tree["height"] - 20),
+    }
+    page.mouse.move(*begins[edge])
+    page.mouse.down()
+    page.mouse.move(cells["x"] + 20, cells["y"] + 60, steps=5)
+    page.mouse.move(cells["x"] + (5 if edge in ("path", "right") else 500), cells["y"] + 70, steps=5)
+    expect(page.locator("#chosen")).to_have_text("3 selected")
+    page.mouse.up()
+    assert page.evaluate("getSelection().toString()") == ""
+
+
 def test_dropped_files_and_folders_are_uploaded_where_they_belong(service: Service, page: Page, tmp_path: Path) -> None:
     (tmp_path / "outer" / "inner").mkdir(parents=True)
     (tmp_path / "outer" / "empty").mkdir()

@@ -1,25 +1,31 @@
-// Selecting by a band that is drawn with the mouse over the cells, from any place that is not a cell.
+// Selecting by a band that is drawn with the mouse over the cells, from any place around them that does nothing itself.
 
 import { element } from "./text.js";
 
 const LEAST = 5; // pixels: less is a click
+const BUSY = "[data-index], button, a, input, select, label, summary, li"; // does something itself
 const EDGE = 30; // pixels from the edge within which the list is scrolled
 
 // `onBand` is called with {left, top, right, bottom} in pixels of `room` whenever the band changes; `onClick` when
-// nothing was drawn.
-export function bands(scroller, room, { onBegin, onBand, onClick }) {
-  scroller.addEventListener("pointerdown", (event) => {
-    const isOnBar = event.clientX > scroller.getBoundingClientRect().left + scroller.clientWidth;
-    if (event.button !== 0 || event.pointerType === "touch" || isOnBar || event.target.closest("[data-index]")) return;
+// nothing was drawn. It may begin anywhere in `around`, which holds the scroller.
+export function bands(scroller, room, { around, onBegin, onBand, onClick }) {
+  around.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || event.pointerType === "touch" || isOnBar(event) || event.target.closest(BUSY)) return;
     draw(scroller, room, event, { onBegin, onBand, onClick });
   });
 }
 
+function isOnBar(event) {
+  const box = event.target.getBoundingClientRect();
+  const { clientWidth, clientHeight, clientLeft, clientTop } = event.target;
+  return event.clientX > box.left + clientLeft + clientWidth || event.clientY > box.top + clientTop + clientHeight;
+}
+
 function draw(scroller, room, first, { onBegin, onBand, onClick }) {
-  const from = placeIn(room, first);
+  const from = placeIn(scroller, room, first);
   let shown = null;
   const move = (event) => {
-    const to = placeIn(room, event);
+    const to = placeIn(scroller, room, event);
     if (!shown && Math.hypot(to.x - from.x, to.y - from.y) < LEAST) return;
     if (!shown) {
       shown = room.appendChild(element("div", "lib-band"));
@@ -42,9 +48,12 @@ function draw(scroller, room, first, { onBegin, onBand, onClick }) {
   for (const [name, listener] of Object.entries(listeners)) scroller.addEventListener(name, listener);
 }
 
-function placeIn(room, event) {
-  const box = room.getBoundingClientRect();
-  return { x: event.clientX - box.left, y: event.clientY - box.top };
+// A place in pixels of the room; what lies outside of the scroller counts as its edge.
+function placeIn(scroller, room, event) {
+  const [edge, box] = [scroller.getBoundingClientRect(), room.getBoundingClientRect()];
+  const x = Math.max(edge.left, Math.min(edge.left + scroller.clientWidth, event.clientX));
+  const y = Math.max(edge.top, Math.min(edge.top + scroller.clientHeight, event.clientY));
+  return { x: x - box.left, y: y - box.top };
 }
 
 function scrollAt(scroller, y) {

@@ -148,9 +148,10 @@ function showPath(answer) {
 
 // The order that the answer is in: a search, a filter or the trash may have one of its own.
 function showOrder(answer) {
-  const isOwn = answer.order !== $("order").value;
+  const isOwn = isTrash() || answer.order !== $("order").value;
+  const deleted = answer.order === "created" ? "first deleted first" : "last deleted first";
   $("order-told").hidden = !isOwn;
-  $("order-told").textContent = isTrash() ? "last deleted first" : `${$("order").querySelector(`[value="${answer.order}"]`).textContent.toLowerCase()} first`;
+  $("order-told").textContent = isTrash() ? deleted : `${$("order").querySelector(`[value="${answer.order}"]`).textContent.toLowerCase()} first`;
 }
 
 function showSelection() {
@@ -235,6 +236,7 @@ $("cells").addEventListener("click", (event) => {
   else choose(index, { toggle: isTick || event.ctrlKey || event.metaKey || isTouch, extend: event.shiftKey });
 });
 bands(scroller, $("cells"), {
+  around: page.querySelector(".lib-main"),
   onBegin(event) {
     before = new Map(event.ctrlKey || event.metaKey || event.shiftKey ? selected : []);
   },
