@@ -24,6 +24,7 @@ from assets.ids import new_id
 from assets.models import Asset, AssetAttribute, Derivation, StoredObject, fold_name
 from assets.services.quota import recount
 from assets.services.sections import release_connection, write_section
+from assets.services.usage_upkeep import recount as recount_usage
 from storagecache.keys import new_object_key
 
 OTHERS_SHARE: Final = 100  # assets of each owner but the first
@@ -106,6 +107,7 @@ def generate(plan: Plan) -> Iterator[int]:
     _link(ids, plan.edges)
     for owner in owners:
         recount(owner)
+        recount_usage(owner)
     engine().settle()
     release_connection()
 
