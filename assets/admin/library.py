@@ -66,7 +66,7 @@ class Asked:
     in_trash: bool
     ids: tuple[str, ...]
 
-    def page(self) -> Page:
+    def page(self) -> Page[Asset]:
         """Find the assets; statements as `list_assets`, `search_assets` or `list_trash` say.
 
         Raises:

@@ -16,7 +16,7 @@ ANYTHING: Final = Filters()
 _FOREIGN: Final = "cursor: it was not made by this list."
 
 
-def list_trash(owner_id: int, *, cursor: str, size: int, term: str = "", filters: Filters = ANYTHING) -> Page:
+def list_trash(owner_id: int, *, cursor: str, size: int, term: str = "", filters: Filters = ANYTHING) -> Page[Asset]:
     """Give one page of what an owner has deleted, the last deletion first; costs one SELECT, by `asset_trash_root`.
 
     Narrowed to names that hold `term`, and to what `filters` say of the assets' own columns: a folder, tags and
