@@ -221,7 +221,7 @@ def _marks(ids: Collection[str]) -> str:
 
 
 def _text(asset_id: UUID) -> str:
-    return asset_id.hex if connection.vendor == "sqlite" else str(asset_id)
+    return str(asset_id) if connection.features.has_native_uuid_field else asset_id.hex
 
 
 def _live(owner_id: int) -> AssetQuerySet:
