@@ -16,9 +16,9 @@ from urllib.parse import quote
 from django.conf import settings
 from django.core.files.storage import storages
 
-from assets.models import Asset, StoredObject
 from assets.services.objects import Placed, bucket_of
 from assets.services.previews import shows_picture
+from assets.services.shown import AnyAsset, AnyObject
 from assets.serving.plan import ServedObject, response_overrides
 from assets.signing import Keyring, keyring, sign, window
 from storagecache.capabilities import UrlSigner
@@ -64,7 +64,7 @@ class Links:
             life=life,
         )
 
-    def url(self, asset: Asset, *, download: bool = False) -> str | None:
+    def url(self, asset: AnyAsset, *, download: bool = False) -> str | None:
         """Give the absolute URL by which whoever has it reads the asset, without any header.
 
         The asset comes with its object (select_related). None for folders and for what has expired.
@@ -74,10 +74,11 @@ class Links:
             return None
         if self._is_on_public_url(asset, stored):
             return f"{self.public_url}/{quote(stored.key)}"
-        url = self.presigned(stored, _served(asset, stored), end=end, download=download)
+        is_ours = not self.signers  # mostly: then nothing need be told of what the bucket would answer
+        url = None if is_ours else self.presigned(stored, _served(asset, stored), end=end, download=download)
         return url or self._own(asset, stored.pk.hex, end, download)
 
-    def thumbnail(self, asset: Asset) -> str | None:
+    def thumbnail(self, asset: AnyAsset) -> str | None:
         """Give the absolute URL of an asset's small picture, likewise; None when there is none and none can be made."""
         stored, end = asset.object, self.end(asset.expires_at)
         if stored is None or not shows_picture(stored) or end <= self.now:
@@ -106,14 +107,12 @@ class Links:
 
     def end(self, expires_at: datetime | None, until: int | None = None) -> int:
         """Tell when a link made now ends: never after the asset that it names, nor after `until`."""
-        ends = [self.signed_at + self.life]
+        end = self.signed_at + self.life
         if expires_at is not None:
-            ends.append(int(expires_at.timestamp()))
-        if until is not None:
-            ends.append(until)
-        return min(ends)
+            end = min(end, int(expires_at.timestamp()))
+        return end if until is None else min(end, until)
 
-    def _own(self, asset: Asset, object_id: str, end: int, download: bool) -> str:
+    def _own(self, asset: AnyAsset, object_id: str, end: int, download: bool) -> str:
         bucket, key = asset.bucket, asset.key or ""
         address = f"{self.base_url}/storage/{bucket}/{quote(key)}"
         if asset.is_public:
@@ -121,13 +120,13 @@ class Links:
         query = sign(self.keys, bucket=bucket, key=key, object_id=object_id, expires_at=end, download=download)
         return f"{address}?{query}"
 
-    def _is_on_public_url(self, asset: Asset, stored: StoredObject) -> bool:
+    def _is_on_public_url(self, asset: AnyAsset, stored: AnyObject) -> bool:
         """Tell whether NODETOOL_STORAGE_PUBLIC_URL, whose links never end, may name the object."""
         is_forever = asset.is_public and asset.expires_at is None
         return is_forever and self.public_url is not None and stored.bucket == self.asset_bucket
 
 
-def thumbnail_key(asset: Asset, size: int) -> tuple[str, str]:
+def thumbnail_key(asset: AnyAsset, size: int) -> tuple[str, str]:
     """Give the bucket and key under which the link of a small picture is signed: no bucket of objects has this name."""
     return "thumbnail", f"{asset.pk.hex}/{size}"
 
@@ -152,7 +151,7 @@ def _signers() -> dict[tuple[str, str], UrlSigner]:
     return {(alias, bucket_of(storage)): storage for alias, storage in found if isinstance(storage, UrlSigner)}
 
 
-def _served(asset: Asset, stored: StoredObject) -> ServedObject:
+def _served(asset: AnyAsset, stored: AnyObject) -> ServedObject:
     return ServedObject(
         size=stored.size, etag=stored.etag, content_type=asset.content_type, modified_at=0, name=asset.name
     )

@@ -17,6 +17,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Left
 from django.db.models.sql.compiler import SQLCompiler
 
+from assets.engines import engine_of
 from assets.ids import HOME_PREFIX, new_id
 
 NAME_KEY: Final = 250  # characters of a folded name that decide its place in a list
@@ -39,10 +40,10 @@ class BytewiseCharField(CharField):
     """Text compared byte by byte on every engine, so that its order is that of a bucket listing."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
-        """Add the collation "C" on PostgreSQL; SQLite compares bytes anyway."""
+        """Add the collation, where text is not compared so anyway."""
         parameters = super().db_parameters(connection)
-        if connection.vendor == "postgresql":
-            parameters["collation"] = "C"
+        if collation := engine_of(connection).bytewise_collation:
+            parameters["collation"] = collation
         return parameters
 
 

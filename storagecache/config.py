@@ -130,4 +130,6 @@ def _postgres(url: str) -> Settings:
     waits = {"timeout": POSTGRES_WAIT, "reconnect_timeout": _POSTGRES_RECONNECT}
     options.setdefault("pool", {"min_size": 0, "max_size": POSTGRES_CONNECTIONS, **waits})
     options.setdefault("connect_timeout", 5)
-    return {**settings, "ENGINE": "django.db.backends.postgresql", "OPTIONS": options, "CONN_MAX_AGE": 0}
+    # A round trip whenever a connection is lent: one that a restart of the server killed is replaced, not lent.
+    engine = "django.db.backends.postgresql"
+    return {**settings, "ENGINE": engine, "OPTIONS": options, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,11 +32,20 @@ _CLUSTER: Final = "TEST_CLUSTER"  # the URL of the cluster of this run, without 
 def main() -> int:
     """Run pytest; gives its exit status."""
     left_out = [f"--ignore=tests/{name}" for name in LEFT_OUT]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that blocks are left in order
     command = [sys.executable, "-m", "pytest", *left_out, "-k", REPEATED, *sys.argv[1:]]
     with started("postgres", new_postgres) as cluster, tempfile.TemporaryDirectory() as folder:
         url = cluster.new_database()
         own = {"DATABASE_URL": url, _CLUSTER: url.rpartition("/")[0], "NODETOOL_CONFIG_DIR": folder}
-        return subprocess.run(command, env=os.environ | own, check=False).returncode
+        return _run(command, os.environ | own)
+
+
+def _run(command: list[str], variables: dict[str, str]) -> int:
+    """Run pytest to its end, which a signal hastens: it stops what it started, and then its cluster goes."""
+    with subprocess.Popen(command, env=variables) as tests:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+        signal.signal(signal.SIGTERM, lambda *_: tests.send_signal(signal.SIGINT))
+        return tests.wait()
 
 
 def database_of(folder: Path) -> dict[str, str]:

@@ -11,7 +11,6 @@ import glob
 import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+
+from tests.ports import free_ports
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
@@ -286,15 +287,6 @@ def require(found: str | None, what: str) -> str:
     pytest.skip(reason)
 
 
-def free_ports(number: int, *, offsets: tuple[int, ...] = (0,)) -> int:
-    """Give the first of `number` adjacent ports, all free, also at each offset (below the ephemeral range)."""
-    for _attempt in range(200):
-        first = random.SystemRandom().randrange(11_000, 22_000 - number)
-        if all(_is_free(first + step + offset) for step in range(number) for offset in offsets):
-            return first
-    raise RuntimeError(f"no {number} adjacent free ports")
-
-
 def new_seaweed(folder: Path) -> SeaweedServer:
     """Give an S3 server that is not started yet."""
     first = free_ports(5, offsets=(0, 10_000))  # each server of it also takes its port + 10000, for gRPC
@@ -451,15 +443,6 @@ def _folder(name: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _accepts(port: int) -> bool:

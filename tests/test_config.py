@@ -94,3 +94,4 @@ def test_database_on_postgresql_has_a_bounded_pool(tmp_path: Path) -> None:
     assert database["OPTIONS"]["sslmode"] == "require"
     assert database["OPTIONS"]["pool"]["max_size"] == config.POSTGRES_CONNECTIONS
     assert database["OPTIONS"]["pool"]["timeout"] == 6.0
+    assert database["CONN_HEALTH_CHECKS"]  # Django lets the pool look at a connection before it lends it

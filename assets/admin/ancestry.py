@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from assets.admin.display import visible
 from assets.models import Asset
 from assets.services.lineage import Lineage
+from assets.services.shown import AnyAsset
 
 _WIDTH, _HEIGHT, _GAP, _STEP = 170, 34, 60, 44  # pixels of a box, between columns, from row to row
 _NODE: Final = (
@@ -50,7 +51,7 @@ def picture_of(asset: Asset, found: Lineage, extent: Extent) -> Picture | None:
     if len(found.nodes) < 2:
         return None
     steps = _steps(asset.pk, found.edges)
-    columns: defaultdict[int, list[Asset]] = defaultdict(list)
+    columns: defaultdict[int, list[AnyAsset]] = defaultdict(list)
     for node in found.nodes:
         columns[steps.get(node.pk, 0)].append(node)
     shown = {step: nodes[: extent.rows] for step, nodes in columns.items()}
@@ -76,7 +77,7 @@ def _steps(start: UUID, edges: Sequence[tuple[UUID, UUID]]) -> dict[UUID, int]:
     return steps
 
 
-def _drawn(asset: Asset, columns: dict[int, list[Asset]], edges: Sequence[tuple[UUID, UUID]]) -> SafeString:
+def _drawn(asset: Asset, columns: dict[int, list[AnyAsset]], edges: Sequence[tuple[UUID, UUID]]) -> SafeString:
     rows, first = max(map(len, columns.values())), min(columns)
     places = dict(_places(columns, rows))
     lines = [_edge(places[source], places[target]) for source, target in edges if places.keys() >= {source, target}]
@@ -91,7 +92,7 @@ def _drawn(asset: Asset, columns: dict[int, list[Asset]], edges: Sequence[tuple[
     )
 
 
-def _places(columns: dict[int, list[Asset]], rows: int) -> Iterator[tuple[UUID, tuple[int, int]]]:
+def _places(columns: dict[int, list[AnyAsset]], rows: int) -> Iterator[tuple[UUID, tuple[int, int]]]:
     """Give the upper left corner of each box; columns are centred."""
     first = min(columns)
     for step, nodes in columns.items():
@@ -107,7 +108,7 @@ def _edge(source: tuple[int, int], target: tuple[int, int]) -> SafeString:
     return format_html(_EDGE, left, start, bend, start, bend, end, right, end)
 
 
-def _node(asset: Asset, x: int, y: int, *, role: str) -> SafeString:
+def _node(asset: AnyAsset, x: int, y: int, *, role: str) -> SafeString:
     address = reverse("admin:assets_asset_change", args=[asset.pk.hex])
     name = visible(asset.name) or asset.pk.hex
     return format_html(_NODE, address, name, role, x, y, x + 10, y + 22, visible(asset.name, _NAME))

@@ -66,7 +66,7 @@ class Asked:
     in_trash: bool
     ids: tuple[str, ...]
 
-    def page(self) -> Page:
+    def page(self) -> Page[Asset]:
         """Find the assets; statements as `list_assets`, `search_assets` or `list_trash` say.
 
         Raises:
@@ -82,7 +82,7 @@ class Asked:
             return Page(found.assets, found.next)
         return list_assets(self.owner_id, self.filters, order=self.order, cursor=self.cursor, size=PAGE)
 
-    def _trash(self) -> Page:
+    def _trash(self) -> Page[Asset]:
         order: TrashOrder = "created" if self.order == "created" else "-created"
         return list_trash(
             self.owner_id, term=self.term, filters=self.filters, order=order, cursor=self.cursor, size=PAGE

@@ -16,7 +16,7 @@ from assets.attributes import COMPARISONS, MAX_CONDITIONS, MAX_KEY, MAX_TEXT, ME
 from assets.links import Links, current_links
 from assets.models import Asset
 from assets.services.cursors import CursorError
-from assets.services.listing import MAX_PAGE, Filters, Order, list_assets
+from assets.services.listing import MAX_PAGE, Filters, Order, list_shown
 from assets.services.search import MIN_TERM, Place, search_assets
 
 _META_PARAMETERS: Final = [
@@ -115,7 +115,7 @@ def list_page(request: HttpRequest, query: Query[ListQuery]) -> HttpResponse:
         attributes=_conditions(refuse_unknown(request, ListQuery, dynamic=META)),
     )
     try:
-        page = list_assets(caller_id(request), filters, order=query.order, cursor=query.cursor, size=query.page_size)
+        page = list_shown(caller_id(request), filters, order=query.order, cursor=query.cursor, size=query.page_size)
     except CursorError as error:
         raise BadRequestError(str(error)) from error
     links = current_links()

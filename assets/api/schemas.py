@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from assets.links import Links
-from assets.models import Asset
+from assets.services.shown import AnyAsset
 from assets.signing import MAX_LIFE
 from storagecache.environment import SIGNED_URL_LIFE
 
@@ -78,7 +78,7 @@ class ErrorOut(BaseModel):
     detail: str
 
 
-def asset_out(asset: Asset, links: Links) -> AssetOut:
+def asset_out(asset: AnyAsset, links: Links) -> AssetOut:
     """Write an asset, which comes with its object; makes no query."""
     stored = asset.object
     user_id = str(asset.owner_id)

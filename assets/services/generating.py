@@ -7,7 +7,7 @@ owner gets all assets but a hundred for each other one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,15 +15,16 @@ from typing import Final
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db import connection, models
+from django.db import models
 from django.utils import timezone
 
 from assets.attributes import attributes_of
-from assets.ids import new_id, search_row
+from assets.engines import Name, Table, engine
+from assets.ids import new_id
 from assets.models import Asset, AssetAttribute, Derivation, StoredObject, fold_name
-from assets.services.indexing import SEARCH_TABLE
 from assets.services.quota import recount
 from assets.services.sections import release_connection, write_section
+from assets.services.usage_upkeep import recount as recount_usage
 from storagecache.keys import new_object_key
 
 OTHERS_SHARE: Final = 100  # assets of each owner but the first
@@ -106,7 +107,9 @@ def generate(plan: Plan) -> Iterator[int]:
     _link(ids, plan.edges)
     for owner in owners:
         recount(owner)
-    _settle()
+        recount_usage(owner)
+    engine().settle()
+    release_connection()
 
 
 def _made(number: int, plan: Plan, owners: Sequence[int], folders: dict[int, list[UUID]]) -> _Made:
@@ -132,7 +135,7 @@ def _folders(owner_id: int, count: int) -> list[UUID]:
     rows = [_folder_row(owner_id, folder_id, f"folder {number:05d}", now) for number, folder_id in enumerate(ids)]
     with write_section():
         Asset.objects.bulk_create(rows, batch_size=500)
-        _load(SEARCH_TABLE, _SEARCH, ((search_row(r.pk), r.name_folded, r.pk.hex, owner_id) for r in rows))
+        _index(Name(row.pk, owner_id, row.name_folded) for row in rows)
     return ids
 
 
@@ -154,18 +157,13 @@ _ASSET: Final = (
 )  # fmt: skip
 _ATTRIBUTE: Final = ("asset_id", "owner_id", "name", "text", "number")
 _DERIVATION: Final = ("asset_id", "source_id", "job_id", "node_id")
-_SEARCH: Final = ("rowid", "name", "asset", "owner")
 
 
 def _write(batch: list[_Made]) -> None:
     _load_model(StoredObject, _OBJECT, map(_object_row, batch))
     _load_model(Asset, _ASSET, map(_asset_row, batch))
     _load_model(AssetAttribute, _ATTRIBUTE, (row for made in batch for row in _attribute_rows(made)))
-    _load(
-        SEARCH_TABLE,
-        _SEARCH,
-        ((search_row(m.asset_id), fold_name(m.name), m.asset_id.hex, m.owner_id) for m in batch),
-    )
+    _index(Name(made.asset_id, made.owner_id, fold_name(made.name)) for made in batch)
 
 
 def _object_row(made: _Made) -> Row:
@@ -209,42 +207,9 @@ def _load_model(model: type[models.Model], columns: Sequence[str], rows: Iterabl
     """Write rows of a model; a column that is not named gets its field's default, as it would from the ORM."""
     unnamed = [field for field in model._meta.concrete_fields if field.column not in columns and not field.primary_key]
     rest = {str(field.column): field.get_default() for field in unnamed if not (field.generated or field.null)}
-    _load(model._meta.db_table, [*columns, *rest], ((*row, *rest.values()) for row in rows))
+    engine().load(Table(model._meta.db_table, [*columns, *rest]), ((*row, *rest.values()) for row in rows))
 
 
-def _load(table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write many rows of one table by the fastest way that its engine has."""
-    loaders: dict[str, Callable[[str, Sequence[str], Iterable[Row]], None]] = {
-        "sqlite": _load_sqlite, "postgresql": _copy_postgresql,
-    }  # fmt: skip
-    loaders[connection.vendor](table, columns, rows)
-
-
-def _load_sqlite(table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    places = ", ".join(["%s"] * len(columns))
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  # names of ours
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, [[_sqlite_value(value) for value in row] for row in rows])
-
-
-def _sqlite_value(value: Value) -> str | int | float | None:
-    """Write what Django's fields would."""
-    if isinstance(value, UUID):
-        return value.hex
-    return str(value.replace(tzinfo=None)) if isinstance(value, datetime) else value
-
-
-def _copy_postgresql(table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    if table == SEARCH_TABLE:
-        return  # PostgreSQL indexes the names where they are
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-
-
-def _settle() -> None:
-    """Give PostgreSQL the statistics that its autovacuum would gather by and by."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE")
-    release_connection()
+def _index(names: Iterable[Name]) -> None:
+    if index := engine().names:
+        index.add(names)

@@ -11,14 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
-from django.db import connection
-
 from assets.attributes import attributes_of
-from assets.ids import search_row
+from assets.engines import Name, engine
 from assets.models import Asset, AssetAttribute
 from assets.services.sections import release_connection, write_section
 
-SEARCH_TABLE: Final = "assets_search"
 _ROWS: Final = 200  # of one INSERT
 _BATCH: Final = 1000  # assets of one section of a rebuild
 
@@ -28,8 +25,8 @@ def index_new(assets: Sequence[Asset]) -> None:
 
     Costs one statement on SQLite for each 200 names, and one for their attributes if they have any.
     """
-    if connection.vendor == "sqlite":
-        _insert_names(assets)
+    if names := engine().names:
+        names.add(map(_name_of, assets))
     AssetAttribute.objects.bulk_create(_attributes(assets), batch_size=_ROWS)
 
 
@@ -38,8 +35,8 @@ def index_changed(before: Asset, after: Asset) -> None:
 
     A new name costs one statement on SQLite, new metadata or tags cost two.
     """
-    if before.name_folded != after.name_folded and connection.vendor == "sqlite":
-        _rename(after)
+    if before.name_folded != after.name_folded and (names := engine().names):
+        names.change(_name_of(after))
     if (before.metadata, before.tags) != (after.metadata, after.tags):
         AssetAttribute.objects.filter(asset=after).delete()
         AssetAttribute.objects.bulk_create(_attributes([after]))
@@ -64,8 +61,8 @@ def unindex(asset_ids: Collection[UUID]) -> None:
 
 def forget(asset_ids: Collection[UUID]) -> None:
     """Forget the names of assets whose rows went, and their attributes with them; one statement, on PostgreSQL none."""
-    if asset_ids and connection.vendor == "sqlite":
-        _delete_names(asset_ids)
+    if asset_ids and (names := engine().names):
+        names.remove(asset_ids)
 
 
 def rebuild() -> Iterator[int]:
@@ -103,26 +100,5 @@ def _load_metadata(assets: Sequence[Asset]) -> None:
             without[asset_id].metadata = metadata
 
 
-def _insert_names(assets: Sequence[Asset]) -> None:
-    rows = [(search_row(asset.pk), asset.name_folded, asset.pk.hex, asset.owner_id) for asset in assets]
-    with connection.cursor() as cursor:
-        for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            places = ", ".join(["(%s, %s, %s, %s)"] * len(part))
-            values = [value for row in part for value in row]
-            cursor.execute(f"INSERT INTO {SEARCH_TABLE} (rowid, name, asset, owner) VALUES {places}", values)  # noqa: S608
-
-
-def _rename(asset: Asset) -> None:
-    with connection.cursor() as cursor:
-        statement = f"UPDATE {SEARCH_TABLE} SET name = %s WHERE rowid = %s"  # noqa: S608  # a name of ours
-        cursor.execute(statement, [asset.name_folded, search_row(asset.pk)])
-
-
-def _delete_names(asset_ids: Collection[UUID]) -> None:
-    places = ", ".join(["%s"] * len(asset_ids))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"DELETE FROM {SEARCH_TABLE} WHERE rowid IN ({places})",  # noqa: S608
-            [search_row(asset_id) for asset_id in asset_ids],
-        )
+def _name_of(asset: Asset) -> Name:
+    return Name(asset.pk, asset.owner_id, asset.name_folded)

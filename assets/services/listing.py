@@ -5,14 +5,14 @@ How a page is narrowed is in `assets.services.narrowing`, what a cursor says in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from assets.attributes import TAG, Condition
@@ -20,11 +20,14 @@ from assets.ids import home_folder
 from assets.models import Asset, AssetQuerySet
 from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
 from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, Stored, TypePrefix, narrow
+from assets.services.shown import COLUMNS, AnyAsset, Shown, shown
 from storagecache.errors import ObjectNotFoundError
 
 MAX_PAGE: Final = 10_000
 NAMED_COLUMNS: Final = ("job_id", "node_id", "workflow_id", "bucket")  # whole values are asked for
 Order = Literal["created", "-created", "name", "-size"]
+Row = TypeVar("Row", Asset, Shown)
+Rows = QuerySet[Asset, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +70,14 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[Row]):
     """Some assets in order, each with its object, and the cursor of the next page ("": there is none)."""
 
-    assets: tuple[Asset, ...]
+    assets: tuple[Row, ...]
     next: str
 
 
-def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page:
+def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page[Asset]:
     """Give one page of an owner's live assets.
 
     Costs one SELECT; one more for a parent, one more at folders by size, one more on SQLite where filters combine.
@@ -83,14 +86,14 @@ def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, s
         ObjectNotFoundError: the parent is no folder of this owner.
         CursorError: the cursor was not made by this list: another's order, filters or owner.
     """
-    bound_to = filters.bound_to(owner_id, order)
-    after = decode_cursor(cursor, bound_to) if cursor else None
-    conditions = list(_conditions(owner_id, filters))
-    live = Asset.objects.all().alive(timezone.now()).select_related("object")
-    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created")).filter(**filters.bounds)
-    found = _SORTED[order](chosen, after, size + 1)
-    assets = tuple(found[:size])
-    return Page(assets, encode_cursor(_end(order, assets[-1]), bound_to) if len(found) > size else "")
+    found = _page(owner_id, filters, order, cursor, size + 1, lambda rows: rows.select_related("object"))
+    return _paged(owner_id, filters, order, found, size)
+
+
+def list_shown(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page[Shown]:
+    """Give the page that `list_assets` gives, as plain values; it costs and raises the same."""
+    found = _page(owner_id, filters, order, cursor, size + 1, lambda rows: rows.values_list(*COLUMNS))
+    return _paged(owner_id, filters, order, list(map(shown, found)), size)
 
 
 def find_asset(owner_id: int, asset_id: str) -> Asset:
@@ -121,6 +124,24 @@ def home_since(owner_id: int) -> datetime:
     if joined is None:
         raise ObjectNotFoundError("There is no asset with this id.")
     return joined
+
+
+def _page(
+    owner_id: int, filters: Filters, order: Order, cursor: str, count: int, shape: Callable[[AssetQuerySet], Rows]
+) -> list[Any]:
+    """Read `count` rows behind the cursor, shaped so."""
+    after = decode_cursor(cursor, filters.bound_to(owner_id, order)) if cursor else None
+    conditions = list(_conditions(owner_id, filters))
+    live = Asset.objects.all().alive(timezone.now())
+    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created")).filter(**filters.bounds)
+    return _SORTED[order](shape(chosen), after, count)
+
+
+def _paged(owner_id: int, filters: Filters, order: Order, found: list[Row], size: int) -> Page[Row]:
+    """Make a page of what was found, which is one more than a page where there is another."""
+    assets = tuple(found[:size])
+    end = encode_cursor(_end(order, assets[-1]), filters.bound_to(owner_id, order)) if len(found) > size else ""
+    return Page(assets, end)
 
 
 def _of(owner_id: int) -> AssetQuerySet:
@@ -179,18 +200,18 @@ def _uuid(text: str) -> UUID | None:
     return found if found.hex == text else None
 
 
-def _by_id(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
+def _by_id(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     """Sort by creation: ids are made in the order of time."""
     behind = chosen.filter(_place("gt", after)) if after else chosen
     return list(behind.order_by(F("place"))[:count])
 
 
-def _by_id_backwards(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
+def _by_id_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     behind = chosen.filter(_place("lt", after)) if after else chosen
     return list(behind.order_by(F("place").desc())[:count])
 
 
-def _by_name(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
+def _by_name(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     """Sort by the folded name. The condition has this form because an index serves it, and `a OR (b AND c)` not."""
     if after:
         later = Q(name_key__gt=after.name) | _place("gt", after)
@@ -198,7 +219,7 @@ def _by_name(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[As
     return list(chosen.order_by("name_key", F("place"))[:count])
 
 
-def _by_size_backwards(chosen: AssetQuerySet, after: Cursor | None, count: int) -> list[Asset]:
+def _by_size_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     """Sort by size, largest first, then what has none (folders): engines do not agree where NULL belongs."""
     if after and after.size is None:
         return _by_id_backwards(chosen.filter(size=None), after, count)
@@ -222,6 +243,6 @@ _SORTED: Final = {
 }
 
 
-def _end(order: Order, asset: Asset) -> Cursor:
+def _end(order: Order, asset: AnyAsset) -> Cursor:
     name = asset.name_key if order == "name" else ""
     return Cursor(asset.pk, name, asset.size if order == "-size" else None)

@@ -8,44 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sqlite3
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
-from django.db import connection as catalog
-
+from assets.engines import Connection, Row, engine
 from assets.services.reading import locating_sql
 from storagecache.errors import BackendUnavailableError
 
 CONNECTIONS: Final = 2  # per process
 WAIT: Final = 1.0  # seconds until a question without a free connection is given up
 REST: Final = 1.0  # seconds without a try after the catalog could not be reached
-CACHE_KIB: Final = 4000  # of pages, for each SQLite connection
-_CONNECT_SECONDS: Final = 2
-
-Row = tuple[Any, ...]  # the columns of `reading`, of types that differ between the engines
-
-
-class Cursor(Protocol):
-    """What a question gives, as both engines' connections have it."""
-
-    def fetchone(self) -> Row | None:
-        """Give the next row."""
-        ...
-
-
-class Connection(Protocol):
-    """As much of a connection as is needed here."""
-
-    def execute(self, query: Any, parameters: Any, /) -> Cursor:
-        """Run one statement."""
-        ...
-
-    def close(self) -> None:
-        """Hang up."""
-        ...
 
 
 class Lookups:
@@ -64,12 +37,8 @@ class Lookups:
     @classmethod
     def of_catalog(cls) -> Lookups:
         """Ask the catalog that Django is configured for."""
-        sql = locating_sql(catalog.vendor)
-        if catalog.vendor == "sqlite":
-            return cls(_sqlite, sql.replace("%s", "?"), sqlite3.Error)
-        import psycopg  # only where it is the engine
-
-        return cls(_postgresql, sql, psycopg.Error)
+        catalog = engine()
+        return cls(catalog.connect, catalog.of_driver(locating_sql()), catalog.errors)
 
     def row(self, bucket: str, key: str) -> Row | None:
         """Give the row of the asset that answers at an address, expired or not; costs one SELECT.
@@ -117,20 +86,3 @@ def _hang_up(connection: Connection | None) -> None:
     if connection is not None:
         with contextlib.suppress(Exception):  # it is of no use any more, whatever it says
             connection.close()
-
-
-def _sqlite() -> Connection:
-    """Open the catalog's file, which must be there, for questions only."""
-    place = Path(str(catalog.settings_dict["NAME"])).absolute().as_uri()
-    opened = sqlite3.connect(f"{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=WAIT)
-    opened.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    opened.execute("PRAGMA query_only = ON")
-    return opened
-
-
-def _postgresql() -> Connection:
-    import psycopg
-
-    parameters = catalog.get_connection_params() | {"connect_timeout": _CONNECT_SECONDS}
-    connection: Connection = psycopg.connect(**parameters, autocommit=True)
-    return connection

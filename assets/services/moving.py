@@ -23,6 +23,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
+from assets.engines import engine
 from storagecache.config import sqlite_database
 
 _SOURCE: Final = "source"  # alias of the connection to the original, while it is copied
@@ -55,7 +56,7 @@ def copy_catalog(source: Path, *, progress: Callable[[str, int], None] = lambda 
         DatabaseError: a database does not answer.
     """
     target = connections[DEFAULT_DB_ALIAS]
-    if target.vendor != "postgresql":
+    if not engine().takes_copies:
         raise CopyRefusedError("Set DATABASE_URL to the PostgreSQL that takes the catalog.")
     if not source.is_file():
         raise CopyRefusedError(f"There is no catalog at {source}.")

@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.sql.compiler import SQLCompiler
 
 from assets.attributes import Condition
+from assets.engines import engine
 from assets.models import Asset, AssetAttribute, AssetQuerySet
 
 FEW: Final = 5000  # assets that are sorted rather than found in order
@@ -191,7 +192,7 @@ def narrow(live: AssetQuerySet, owner_id: int, conditions: Sequence[Narrowing], 
 
     `by_id` tells that nothing is sorted by before it. Costs no statement, or one on SQLite when there is a choice.
     """
-    if connection.vendor != "sqlite":
+    if engine().plans_by_statistics:
         return _all_seen(live, owner_id, conditions)
     driver, is_few = _driver(owner_id, conditions, by_id=by_id)
     for condition in conditions:

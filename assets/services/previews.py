@@ -36,6 +36,7 @@ from assets.services.objects import (
     store_object,
 )
 from assets.services.sections import release_connection, write_section
+from assets.services.shown import AnyObject
 from assets.staging import stage_stream, staging_folder
 from storagecache.environment import Environment
 from storagecache.errors import ObjectNotFoundError, StorageError
@@ -94,7 +95,7 @@ def announce(stored: StoredObject) -> dict[str, Any]:
 # --- what readers ask -----------------------------------------------------------------------------
 
 
-def shows_picture(stored: StoredObject) -> bool:
+def shows_picture(stored: AnyObject) -> bool:
     """Tell whether there is a picture of an object, or one may be made; costs nothing."""
     if stored.preview in (Want.MADE, Want.NONE):
         return bool(stored.color)

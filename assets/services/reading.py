@@ -57,7 +57,7 @@ def locate(bucket: str, key: str) -> Located:
         ObjectNotFoundError: nothing is there, or it has expired.
     """
     with connection.cursor() as cursor:
-        cursor.execute(locating_sql(connection.vendor), [bucket, key])
+        cursor.execute(locating_sql(), [bucket, key])
         row = cursor.fetchone()
     found = located(row) if row else None
     if found is None or (found.expires_at is not None and found.expires_at <= timezone.now()):
@@ -144,8 +144,8 @@ def digest_of(reference: str) -> str | None:
 
 
 @functools.cache
-def locating_sql(vendor: str) -> str:
-    """Let the ORM write the statement once for each engine: its parameters are bucket and key, in this order."""
+def locating_sql() -> str:
+    """Let the ORM write the statement once: its parameters are bucket and key, in this order."""
     sql, parameters = Asset.objects.at("b", "k").values_list(*_COLUMNS).query.sql_with_params()
     assert parameters == ("b", "k"), parameters
     return sql

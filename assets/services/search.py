@@ -18,10 +18,9 @@ from django.db.models import CharField, F, Value
 from django.db.models.functions import StrIndex
 from django.utils import timezone
 
-from assets.ids import search_row
+from assets.engines import NameIndex, NamesWanted, engine
 from assets.models import Asset, AssetQuerySet, fold_name
 from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
-from assets.services.indexing import SEARCH_TABLE
 from assets.services.listing import NAMED_COLUMNS, Filters, conditions_of
 from assets.services.narrowing import TypePrefix, finds_few, narrow
 
@@ -29,7 +28,6 @@ HOME: Final = "Home"
 MIN_TERM: Final = 2  # characters
 FEW: Final = 20_000  # assets of an owner that are looked through one by one
 MAX_PATH: Final = 4096  # characters
-_TRIGRAM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,8 @@ def search_assets(owner_id: int, term: str, *, filters: Filters, cursor: str, si
     bound_to = scope("search", owner_id, folded, filters.bound_to(owner_id, "created").decode())
     after = decode_cursor(cursor, bound_to).id if cursor else UUID(int=0)
     wanted = _Wanted(owner_id, folded, filters, after, size + 1, timezone.now())
-    found = _on_sqlite(wanted) if connection.vendor == "sqlite" else _in_order(wanted)
+    names = engine().names
+    found = _by_index(names, wanted) if names else _in_order(wanted)
     assets = tuple(found[:size])
     following = encode_cursor(Cursor(assets[-1].pk), bound_to) if len(found) > size else ""
     return Found(assets, places_of(owner_id, assets), following)
@@ -113,7 +112,7 @@ def _in_order(wanted: _Wanted) -> list[Asset]:
     """Look through the names in order, or let PostgreSQL choose its index where that serves the term."""
     behind = {"place__gt": wanted.after}
     chosen = wanted.live().filter(**behind)
-    if connection.vendor == "postgresql" and len(wanted.term) >= _TRIGRAM:
+    if engine().finds_by_index(wanted.term):
         chosen = chosen.filter(name_folded__contains=wanted.term)
     else:  # no LIKE: PostgreSQL would take the index of trigrams for it, and read all of it
         term = Value(wanted.term, output_field=CharField())
@@ -121,10 +120,10 @@ def _in_order(wanted: _Wanted) -> list[Asset]:
     return list(chosen.order_by(F("place"))[: wanted.count])
 
 
-def _on_sqlite(wanted: _Wanted) -> list[Asset]:
+def _by_index(names: NameIndex, wanted: _Wanted) -> list[Asset]:
     if _has_few(wanted.owner_id) or finds_few(wanted.owner_id, list(conditions_of(wanted.filters))):
         return _in_order(wanted)
-    ids = _found_by_index(wanted)
+    ids = _found_by_index(names, wanted)
     rows = Asset.objects.filter(pk__in=ids).select_related("object")
     return sorted(rows, key=lambda asset: asset.pk)
 
@@ -135,18 +134,6 @@ def _has_few(owner_id: int) -> bool:
     return mine.count() <= FEW
 
 
-# CROSS JOIN keeps the order of the tables (https://www.sqlite.org/optoverview.html, 8.2): names first, in the order of
-# their rows, which is that of the ids; so a page ends as soon as it is full.
-_BY_TRIGRAMS: Final = f"""
-    SELECT a.id FROM {SEARCH_TABLE} AS s CROSS JOIN assets_asset AS a
-    WHERE {SEARCH_TABLE} MATCH %s AND s.rowid > %s AND s.owner = %s AND a.id = s.asset AND {{live}}
-    ORDER BY s.rowid LIMIT %s"""  # noqa: S608  # names of ours
-# The table behind the index (https://www.sqlite.org/fts5.html, 9): names and owners without the rest of the assets.
-_BY_NAMES: Final = f"""
-    SELECT a.id FROM {SEARCH_TABLE}_content AS s CROSS JOIN assets_asset AS a
-    WHERE instr(s.c0, %s) AND s.id > %s AND s.c2 = %s AND a.id = s.c1 AND {{live}}
-    ORDER BY s.id LIMIT %s"""  # noqa: S608
-_LIVE: Final = "a.trashed_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > %s)"
 _TYPE: Final = " AND a.content_type >= %s AND a.content_type < %s"
 _TAGGED: Final = """ AND EXISTS (SELECT 1 FROM assets_assetattribute AS t
     WHERE t.asset_id = a.id AND t.name = 'tag' AND t.text = %s)"""
@@ -156,21 +143,12 @@ _BOUNDS: Final = {
 }  # fmt: skip
 
 
-def _found_by_index(wanted: _Wanted) -> list[UUID]:
-    """Give the ids of one page, out of the search table."""
-    is_served = len(wanted.term) >= _TRIGRAM
-    quoted = wanted.term.replace('"', '""')
-    parameters: list[str | int] = [
-        f'"{quoted}"' if is_served else wanted.term,
-        search_row(wanted.after),
-        wanted.owner_id,
-    ]
-    parameters.append(wanted.now.replace(tzinfo=None).isoformat(" "))
-    narrowed, values = _narrowed(wanted.filters)
-    live, parameters = _LIVE + narrowed, parameters + values
-    with connection.cursor() as cursor:
-        cursor.execute((_BY_TRIGRAMS if is_served else _BY_NAMES).format(live=live), [*parameters, wanted.count])
-        return [UUID(hex=row[0]) for row in cursor.fetchall()]
+def _found_by_index(names: NameIndex, wanted: _Wanted) -> list[UUID]:
+    """Give the ids of one page, out of the index of names."""
+    conditions, values = _narrowed(wanted.filters)
+    return names.find(
+        NamesWanted(wanted.owner_id, wanted.term, wanted.after, wanted.count, wanted.now, conditions, values)
+    )
 
 
 def _narrowed(filters: Filters) -> tuple[str, list[str | int]]:

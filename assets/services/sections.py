@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
+from assets.engines import engine
 from storagecache.errors import BackendUnavailableError
-from storagecache.sqlite.lock import WriteLock
 
 
 @contextmanager
@@ -24,15 +22,8 @@ def write_section() -> Iterator[None]:
         BackendUnavailableError: the database is busy or gone.
         RuntimeError: called inside a transaction.
     """
-    connection = transaction.get_connection()
-    with catalog_errors():
-        if connection.vendor != "sqlite":
-            with transaction.atomic(durable=True):
-                yield
-            return
-        release_connection()  # others may use it while this thread queues
-        with _lock_of(str(connection.settings_dict["NAME"])).hold(), transaction.atomic(durable=True):
-            yield
+    with catalog_errors(), engine().turn(), transaction.atomic(durable=True):
+        yield
 
 
 @contextmanager
@@ -44,15 +35,8 @@ def spare_section() -> Iterator[None]:
     Raises:
         BackendUnavailableError: somebody else writes, or the database is gone.
     """
-    connection = transaction.get_connection()
-    with catalog_errors():
-        if connection.vendor != "sqlite":
-            with transaction.atomic(durable=True):
-                yield
-            return
-        lock = _lock_of(str(connection.settings_dict["NAME"]))
-        with lock.hold(wait=0), _impatient(connection), transaction.atomic(durable=True):
-            yield
+    with catalog_errors(), engine().free_turn(), transaction.atomic(durable=True):
+        yield
 
 
 @contextmanager
@@ -62,42 +46,8 @@ def reading_section() -> Iterator[None]:
     Raises:
         BackendUnavailableError: the database is gone.
     """
-    connection = transaction.get_connection()
-    with catalog_errors():
-        if connection.vendor == "sqlite":
-            with _deferred(connection):
-                yield
-            return
-        with transaction.atomic(durable=True):
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
-
-
-@contextmanager
-def _deferred(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Begin a transaction that takes no lock of a writer, which is what Django's own begin with on SQLite here."""
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN DEFERRED")
-    try:
+    with catalog_errors(), engine().moment():
         yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ROLLBACK")  # nothing was written
-
-
-@contextmanager
-def _impatient(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Let SQLite say at once that another writer is at it, one that knows nothing of our lock."""
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout")
-        patience = int(cursor.fetchone()[0])
-        cursor.execute("PRAGMA busy_timeout = 0")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager
@@ -118,8 +68,3 @@ def release_connection() -> None:
     connection = transaction.get_connection()
     if not connection.in_atomic_block:
         connection.close()
-
-
-@functools.cache
-def _lock_of(database: str) -> WriteLock:
-    return WriteLock(f"{database}.lock")

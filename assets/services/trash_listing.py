@@ -25,7 +25,7 @@ def list_trash(
     term: str = "",
     filters: Filters = ANYTHING,
     order: TrashOrder = "-created",
-) -> Page:
+) -> Page[Asset]:
     """Give one page of what an owner has deleted, in order of deletion; costs one SELECT, by `asset_trash_root`.
 
     Narrowed to names that hold `term`, and to what `filters` say of the assets' own columns: a folder, tags and

@@ -13,6 +13,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from django.db import connection
+from django.db.models.expressions import RawSQL
 
 from assets.models import Asset
 
@@ -110,13 +111,10 @@ def live_below(root: UUID) -> Ids:
     return _collect("a.id = %s", _LIVE, [root.hex])
 
 
-def first_live_below(root: UUID | None, owner_id: int, limit: int) -> list[UUID]:
-    """Give at most `limit` ids of a live tree, level by level; None as root: all that an owner has."""
+def first_live_below(root: UUID | None, owner_id: int, limit: int) -> RawSQL:
+    """Give, as what `pk__in` takes, at most `limit` ids of a live tree, level by level; None: all that an owner has."""
     top, parameter = ("a.id = %s", root.hex) if root else (_AT_HOME, owner_id)
-    sql = _DOWN.format(table=_TABLE, top=top, below=_LIVE, limit=f" LIMIT {limit}")
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [parameter])
-        return [UUID(str(row[0])) for row in cursor.fetchall()]
+    return RawSQL(_DOWN.format(table=_TABLE, top=top, below=_LIVE, limit=f" LIMIT {limit}"), [parameter])  # noqa: S611
 
 
 _AT_HOME: Final = "a.owner_id = %s AND a.parent_id IS NULL AND a.trashed_at IS NULL"

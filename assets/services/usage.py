@@ -19,6 +19,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import F, Q, QuerySet, Sum, Value
 
+from assets.engines import engine
 from assets.models import Account, Asset, UsageDelta, UsageTotal
 
 Dimension = UsageTotal.Dimension
@@ -163,13 +164,13 @@ def _note(changes: Iterable[Change]) -> None:
 
 def _insert(rows: list[tuple[int, str, str, str, str, int, int]]) -> None:
     """Insert rows without the ORM: this is in the section of every upload."""
-    head, marks = _insert_sql(connection.vendor)
+    head, marks = _insert_sql()
     with connection.cursor() as cursor:
         cursor.execute(head + ", ".join([marks] * len(rows)), [value for row in rows for value in row])
 
 
 @functools.cache
-def _insert_sql(vendor: str) -> tuple[str, str]:
+def _insert_sql() -> tuple[str, str]:
     columns = ("owner_id", "place", "folder", "group", "day", "bytes", "count")
     names = ", ".join(map(connection.ops.quote_name, columns))
     table = connection.ops.quote_name(UsageDelta._meta.db_table)
@@ -219,7 +220,7 @@ def folder_totals(owner_id: int, folder_ids: Collection[UUID | None]) -> dict[UU
 def tree_total(owner_id: int, folder_id: UUID) -> Amount:
     """Tell what lies in a live folder and in all live folders below it; one statement, which reads folders only."""
     with connection.cursor() as cursor:
-        cursor.execute(_tree_sql(connection.vendor), [_parameter(folder_id), owner_id, owner_id])
+        cursor.execute(_tree_sql(), [folder_id.hex, owner_id, owner_id])
         size, count = cursor.fetchone()
     return Amount(int(size or 0), int(count or 0))
 
@@ -250,19 +251,14 @@ def _clean(amounts: dict[str, Amount]) -> dict[str, Amount]:
     return {value: amount for value, amount in amounts.items() if value and amount != Amount()}
 
 
-def _parameter(folder_id: UUID) -> str:
-    return folder_id.hex if connection.vendor == "sqlite" else str(folder_id)
-
-
 @functools.cache
-def _tree_sql(vendor: str) -> str:
+def _tree_sql() -> str:
     quote = connection.ops.quote_name
     asset, total, delta = (quote(model._meta.db_table) for model in (Asset, UsageTotal, UsageDelta))
-    text = "tree.id" if vendor == "sqlite" else "replace(tree.id::text, '-', '')"
-    start = "%s" if vendor == "sqlite" else "%s::uuid"
+    text = engine().hex_of("tree.id")
     return f"""
         WITH RECURSIVE tree (id) AS (
-            SELECT {start}
+            SELECT {engine().uuid_mark}
             UNION
             SELECT a.id FROM tree JOIN {asset} a ON a.parent_id = tree.id WHERE a.is_folder AND a.trashed_at IS NULL
         )

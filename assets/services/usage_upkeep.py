@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, Count, F, Func, Sum, TextField, Value, When
 from django.db.models.sql.compiler import SQLCompiler
 
+from assets.engines import engine
 from assets.models import Asset, UsageDelta, UsageTotal
 from assets.services.sections import release_connection, write_section
 from assets.services.usage import TRASH, Amount, Dimension, folder_text, group_of
@@ -25,7 +26,7 @@ from storagecache.errors import BackendUnavailableError
 logger = logging.getLogger(__name__)
 
 _BATCH: Final = 500  # rows folded in one section: uploads wait for it on SQLite
-_ATTEMPTS: Final = 5  # at a count that another section's changes disturb (PostgreSQL)
+_ATTEMPTS: Final = 5  # at a count that another section's changes disturb
 
 Key = tuple[int, str, str]  # owner, dimension, value
 
@@ -102,7 +103,7 @@ def _add(sums: dict[Key, Amount]) -> None:
     if not sums:
         return
     rows = [(*key, amount.bytes, amount.count) for key, amount in sorted(sums.items(), key=lambda item: item[0])]
-    head, marks, tail = _upsert_sql(connection.vendor)
+    head, marks, tail = _upsert_sql()
     with connection.cursor() as cursor:
         cursor.execute(head + ", ".join([marks] * len(rows)) + tail, [value for row in rows for value in row])
     owners = {owner_id for owner_id, _, _ in sums}
@@ -111,7 +112,7 @@ def _add(sums: dict[Key, Amount]) -> None:
 
 
 @functools.cache
-def _upsert_sql(vendor: str) -> tuple[str, str, str]:
+def _upsert_sql() -> tuple[str, str, str]:
     quote = connection.ops.quote_name
     table = quote(UsageTotal._meta.db_table)
     columns = ("owner_id", "dimension", "value", "bytes", "count")
@@ -128,12 +129,12 @@ def _checked(owner_id: int, *, repair: bool) -> list[Difference]:
     for attempt in range(_ATTEMPTS):
         try:
             with write_section():
-                _see_one_moment()
+                engine().see_one_moment()
                 stored, counted = _stored(owner_id), _catalog(owner_id)
                 if repair and stored != counted:
                     _replace(owner_id, counted)
         except BackendUnavailableError:
-            if attempt + 1 == _ATTEMPTS or connection.vendor == "sqlite":
+            if attempt + 1 == _ATTEMPTS or not engine().has_many_writers:
                 raise
             continue  # a fold changed the same rows: count again
         break
@@ -141,13 +142,6 @@ def _checked(owner_id: int, *, repair: bool) -> list[Difference]:
     keys = sorted({*stored, *counted})
     pairs = ((key, stored.get(key, Amount()), counted.get(key, Amount())) for key in keys)
     return [Difference(*key, before, now) for key, before, now in pairs if before != now]
-
-
-def _see_one_moment() -> None:
-    """Let every statement of this transaction see the catalog as it is now. On SQLite nobody else writes meanwhile."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 def _stored(owner_id: int) -> dict[Key, Amount]:

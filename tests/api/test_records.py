@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from assets.models import Account, Asset, Derivation, StoredObject
+from assets.services import records
 from tests.api.conftest import ago, copies, make_file, make_folder
 
 UNKNOWN = "0" * 32
@@ -370,6 +371,19 @@ def test_recursive_of_a_deep_tree_is_written_whole(client: Client, owner: User) 
     assert json.loads(text)
 
 
+def test_recursive_of_too_large_a_tree_is_refused_whatever_has_expired(
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_TREE", 2)
+    top = make_folder(owner, "top")
+    a, _ = (make_file(owner, name, parent=top) for name in "ab")
+    path = f"/api/assets/{top.pk.hex}/recursive"
+    assert len(client.get(path).json()["assets"][0]["children"]) == 2
+    make_file(owner, "c", parent=top)
+    Asset.objects.filter(pk=a.pk).update(expires_at=ago(seconds=1))
+    refused(client.get(path), 422, "2 assets")
+
+
 # --- change ---------------------------------------------------------------------------------------
 
 
@@ -701,7 +715,7 @@ def test_routes_cost_the_same_statements_for_one_and_many(client: Client, owner:
         "delete a file": statements(lambda: delete(client, make_file(owner, "z", b"z"))),
     }
     limits = {
-        "get": 1, "name": 1, "tree": 3, "rename": 6, "move": 8, "folder": 3, "file": 10, "content": 12, "trash": 12,
+        "get": 1, "name": 1, "tree": 2, "rename": 6, "move": 8, "folder": 3, "file": 10, "content": 12, "trash": 12,
         "restore": 14, "delete": 22, "delete a file": 16,
     }  # fmt: skip
     assert {name: (cost, limits[name]) for name, cost in costs.items() if cost > limits[name]} == {}

@@ -16,7 +16,8 @@ import yaml
 
 from tests.deploy.nginx import DEPLOY
 from tests.deploy.test_files import interpolated
-from tests.servers import HOST, SeaweedServer, Server, free_ports, require, seaweed_program, started
+from tests.ports import free_ports
+from tests.servers import HOST, SeaweedServer, Server, require, seaweed_program, started
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICE: dict[str, Any] = COMPOSE["services"]["seaweedfs"]

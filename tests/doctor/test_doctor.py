@@ -25,7 +25,8 @@ from storagecache.doctor.registry import Outcome, Part, all_parts, failed, ok
 from storagecache.environment import Environment
 from tests.doctor.conftest import Doctor, is_root
 from tests.manage import Manage
-from tests.servers import HOST, MemcachedServer, PostgresServer, SeaweedServer, Server, _accepts, free_ports, require
+from tests.ports import free_ports
+from tests.servers import HOST, MemcachedServer, PostgresServer, SeaweedServer, Server, _accepts, require
 
 CANARY = "canary-7f3b/+%"
 PARTS = ["configuration", "folders", "database", "s3", "memcached", "addresses", "docker"]

@@ -194,6 +194,7 @@ def main() -> None:
     from django.db import connection
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
+    assert "pytest" not in sys.modules, "the product would take itself for tested, and keep bytes in memory"
     django.setup()
     for line in sys.stdin:
         question, *arguments = json.loads(line)

@@ -103,6 +103,54 @@ def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
     stand.look()
 
 
+def _put_many(stand: Stand, name: str) -> set[int]:
+    """Write many keys at once, so that every connection is used; gives the statuses."""
+
+    def put(number: int) -> int:
+        key = f"{name}-{number}"
+        body = body_of(key, 20_000)
+        status = stand.service.ask("PUT", f"/storage/assets/{key}", body=body).status
+        if status == 201:
+            stand.ledger[key] = body
+        return status
+
+    with ThreadPoolExecutor(4 * WRITERS) as pool:
+        return set(pool.map(put, range(8 * WRITERS)))
+
+
+def test_postgresql_restarted_between_requests_costs_none_of_them(
+    stands: Stands, postgresql: str, postgres_server: PostgresServer
+) -> None:
+    stand = stands(DATABASE_URL=postgresql)
+    for number in range(3):
+        assert _put_many(stand, f"before-{number}") == {201}
+        with postgres_server.server.down():
+            pass  # every connection of the service's pools is dead now, and none of them knows
+        assert _put_many(stand, f"behind-{number}") == {201}
+    stand.read_all()
+    stand.look()
+
+
+def test_postgresql_restarted_under_requests_refuses_none_that_come_behind(
+    stands: Stands, postgresql: str, postgres_server: PostgresServer
+) -> None:
+    stand = stands(DATABASE_URL=postgresql)
+    over = threading.Event()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
+        with postgres_server.server.down():
+            pass
+        behind = [_put_many(stand, f"behind-{number}") for number in range(3)]
+        over.set()
+    assert behind == [{201}] * 3
+    writes = [write for writer in writers for write in writer.result()]
+    assert {status for *_, status in writes} <= {201, 503}, "a write had no answer, or an odd one"
+    there = stand.judge.ask("assets")
+    stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
+    stand.read_all()
+    stand.look()
+
+
 def test_stalled_postgresql_is_waited_for_and_then_used_again(
     stands: Stands, postgresql: str, postgres_server: PostgresServer
 ) -> None:

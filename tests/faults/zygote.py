@@ -49,6 +49,7 @@ def main() -> None:
     from django.core.management import get_commands, load_command_class
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodetool_site.settings")
+    assert "pytest" not in sys.modules, "the product would take itself for tested, and keep bytes in memory"
     django.setup()
     for name in ("purge_temp", "verify_assets"):
         load_command_class(get_commands()[name], name)

@@ -75,7 +75,8 @@ def test_counters_are_compared_without_a_writing_transaction(library: list[Asset
         differing()
     said = [query["sql"] for query in queries]
     assert not any("IMMEDIATE" in sql for sql in said)
-    assert sum(sql.startswith("SELECT") for sql in said) == 3 + len(UsageTotal.Dimension)
+    # PostgreSQL declares cursors for them.
+    assert sum("SELECT" in sql for sql in said) == 3 + len(UsageTotal.Dimension)
 
 
 def test_counters_written_meanwhile_are_seen_as_at_one_moment(library: list[Asset], owner: User) -> None:

@@ -12,7 +12,7 @@ from django.core.cache.backends.base import BaseCache
 
 from storagecache.errors import UnsupportedCapabilityError
 from storagecache.node_cache.backends import NodeMemcachedCache, NodeMemoryCache
-from tests import servers
+from tests.ports import free_ports
 from tests.servers import MemcachedServer
 
 
@@ -83,7 +83,7 @@ def test_memcached_backend_is_never_flushed(memcached_server: MemcachedServer) -
 
 
 def test_memcached_backend_without_a_server_misses() -> None:
-    backend = NodeMemcachedCache(f"127.0.0.1:{servers.free_ports(1)}", {})
+    backend = NodeMemcachedCache(f"127.0.0.1:{free_ports(1)}", {})
     backend.set("k", b"x")
     assert backend.get("k") is None
     assert backend.add("k", b"x") is False

@@ -27,6 +27,7 @@ from storagecache.node_cache.memcached import Memcached
 from storagecache.node_cache.tiers import MemcachedTier
 from tests import servers
 from tests.node_cache.parts import SECRET
+from tests.ports import free_ports
 from tests.servers import MemcachedServer
 
 KEY = NodeCacheKey("1", "w", "t", "d" * 64)
@@ -278,7 +279,7 @@ def test_dripping_server_does_not_hold_the_caller(caches: Caches, answer: bytes,
 
 
 def test_refused_connection_is_a_miss(caches: Caches) -> None:
-    cache = caches(("127.0.0.1", servers.free_ports(1)))
+    cache = caches(("127.0.0.1", free_ports(1)))
     assert cache.get(KEY, MISS) is MISS
     assert cache.get_or_compute(KEY, lambda: 7) == 7
     assert cache.stats()["l2"]["errors"] > 0

@@ -66,6 +66,21 @@ def test_floor_of_bytes_knows_no_model_and_no_request(path: Path) -> None:
     assert [name for name in names_of(path) if name.startswith(ABOVE)] == []
 
 
+CATALOG = [
+    path
+    for path in SOURCES
+    if path.is_relative_to(PROJECT / "assets") and path.parent.name not in {"engines", "migrations"}
+]
+DRIVERS = ("sqlite3", "psycopg", "storagecache.sqlite", "django.db.backends.sqlite3", "django.db.backends.postgresql")
+
+
+@pytest.mark.parametrize("path", CATALOG, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_catalog_asks_for_its_engine_in_one_place_only(path: Path) -> None:
+    attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert "vendor" not in attributes
+    assert [name for name in names_of(path) if f"{name}.".startswith(tuple(f"{driver}." for driver in DRIVERS))] == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_module_says_what_lives_in_it(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.servers import free_ports
+from tests.ports import free_ports
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 DEADLINE = 60  # seconds; a generous bound, so that a failing test ends

@@ -13,8 +13,8 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
 
+from assets.engines import engine
 from assets.management.command_line import readable_errors, shows_progress
 from assets.services.moving import CopyRefusedError, TableCopy, copy_catalog
 
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         """Migrate the target, copy, compare, and tell what was copied."""
         with readable_errors(returncode=1):
             try:
-                if connection.vendor == "postgresql":
+                if engine().takes_copies:
                     call_command("migrate", interactive=False, verbosity=0)
                 copied = copy_catalog(options["file"].expanduser().absolute(), progress=self._progress)
             except CopyRefusedError as error:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +21,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from assets.engines import engine
 from assets.services.sections import write_section
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
 
 ADMIN_NAME: Final = "admin"
-_ADVISORY_LOCK: Final = 0x6E6F6465  # PostgreSQL: one number for every host that prepares the same database
 
 
 class Command(BaseCommand):
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             with _file_lock(environment.config_folder / "prepare.lock"):
                 _throw_away_catalog(environment)
                 _make_private(environment)
-                with _advisory_lock():
+                with engine().turn_of_hosts():
                     self._migrate()
                     self._make_admin(environment.admin_password)
         except (DatabaseError, OSError, StorageError) as error:
@@ -117,19 +117,3 @@ def _file_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _advisory_lock() -> Any:
-    return _postgres_lock() if connection.vendor == "postgresql" else nullcontext()
-
-
-@contextmanager
-def _postgres_lock() -> Iterator[None]:
-    """Hold a lock of the session: hosts that share a database prepare it one after the other."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
