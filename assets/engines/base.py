@@ -137,6 +137,10 @@ class Engine(Protocol):
         """Write the 32 hex digits of a column that holds a UUID, in SQL."""
         ...
 
+    def text_of(self, value: UUID) -> str:
+        """Write a UUID as a column that holds it comes out when it is cast to text."""
+        ...
+
     def load(self, table: Table, rows: Iterable[Row]) -> None:
         """Write many rows by the fastest way there is; the values are Python's, JSON is text."""
         ...

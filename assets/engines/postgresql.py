@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
+from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -64,6 +65,10 @@ class PostgreSQL(Engine):
     def hex_of(self, column: str) -> str:
         """Take the hyphens out."""
         return f"replace({column}::text, '-', '')"
+
+    def text_of(self, value: UUID) -> str:
+        """Write it with its hyphens."""
+        return str(value)
 
     def load(self, table: Table, rows: Iterable[Row]) -> None:
         """Copy the rows in one stream."""

@@ -72,6 +72,10 @@ class SQLite(Engine):
         """Django keeps UUIDs as such text."""
         return column
 
+    def text_of(self, value: UUID) -> str:
+        """Write the 32 hex digits."""
+        return value.hex
+
     def load(self, table: Table, rows: Iterable[Row]) -> None:
         """Run one prepared INSERT for each row."""
         places = ", ".join(["%s"] * len(table.columns))

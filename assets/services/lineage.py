@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
+from assets.engines import engine
 from assets.models import Asset, AssetQuerySet, Derivation
 from assets.services.shown import COLUMNS, Shown, shown
 from storagecache.errors import ObjectNotFoundError, StorageError
@@ -119,7 +120,7 @@ class _Walk:
     def __init__(self, start: Asset) -> None:
         self._owner_id = start.owner_id
         self._now = timezone.now()
-        first = _text(start.pk)
+        first = engine().text_of(start.pk)
         self._ids = {first: None}  # a set in the order of finding
         self._up = self._down = {first}
         self._is_cut = False
@@ -140,7 +141,8 @@ class _Walk:
     def lineage(self) -> Lineage:
         """Read the assets that were found, and every edge between them."""
         rows = _alive().filter(owner_id=self._owner_id, pk__in=self._ids).values_list(*COLUMNS)
-        assets = {_text(asset.pk): asset for asset in map(shown, rows)}
+        text_of = engine().text_of
+        assets = {text_of(asset.pk): asset for asset in map(shown, rows)}
         nodes = tuple(assets[found] for found in self._ids if found in assets)
         return Lineage(nodes, _edges(assets.keys()), self._is_cut)
 
@@ -218,10 +220,6 @@ def _rows(sql: str, parameters: Sequence[str | int | None]) -> list[tuple[Any, .
 
 def _marks(ids: Collection[str]) -> str:
     return ", ".join(["%s"] * len(ids))
-
-
-def _text(asset_id: UUID) -> str:
-    return str(asset_id) if connection.features.has_native_uuid_field else asset_id.hex
 
 
 def _live(owner_id: int) -> AssetQuerySet:
