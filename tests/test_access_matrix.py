@@ -16,7 +16,7 @@ from django.utils import timezone
 from PIL import Image
 
 from assets.ids import new_id
-from assets.models import Asset, IntegrityFinding, IntegrityRun, QuarantinedObject, ScheduledWork
+from assets.models import Asset, IntegrityFinding, IntegrityRun, QuarantinedObject, RetentionRule, ScheduledWork
 from assets.services.jobs import open_job
 from tests.roles import ROLES, SECRET, Everybody, stored
 
@@ -92,6 +92,7 @@ ROUTES: dict[str, tuple[str, tuple[tuple[str, str, Row], ...]]] = {
         ),
     ),
     "api/usage": ("/api/usage", (("GET", "", LIST), ("POST", "", NOT_ALLOWED))),
+    "api/assets/<asset_id>/summary": ("/api/assets/", (("GET", "{asset}/summary", RECORD),)),
     "api/assets/<asset_id>/lineage": ("/api/assets/", (("GET", "{asset}/lineage", RECORD),)),
     "api/assets/<asset_id>/content": ("/api/assets/", (("PUT", "{asset}/content", SIGN),)),
     "api/assets/<asset_id>/restore": ("/api/assets/", (("POST", "{asset}/restore", SIGN),)),
@@ -107,7 +108,7 @@ ADMIN: dict[str, tuple[str, int, int]] = {
     "autocomplete/": ("autocomplete/", 403, 403),
     "jsi18n/": ("jsi18n/", 200, 200),
     "r/<path:content_type_id>/<path:object_id>/": ("r/1/1/", 404, 404),
-    "^(?P<app_label>auth|assets)/$": ("assets/", 200, 404),
+    "^(?P<app_label>assets|auth)/$": ("assets/", 200, 404),
     "(?P<url>.*)$": ("nowhere/", 404, 404),
     "auth/user/<id>/password/": ("auth/user/1/password/", 200, 403),
     "assets/asset/library/": ("assets/asset/library/", 200, 403),
@@ -129,6 +130,7 @@ for _model, _object, _add, _change, _delete in (
     ("assets/integrityfinding", "{finding}", 403, 200, 403),
     ("assets/quarantinedobject", "{held}", 403, 200, 403),
     ("assets/scheduledwork", "{work}", 403, 200, 403),
+    ("assets/retentionrule", "{rule}", 403, 200, 403),
     ("assets/account", "1", 200, 200, 403),
     ("assets/job", "{job}", 403, 200, 403),
 ):
@@ -207,7 +209,10 @@ def test_admin_answers_each_role_as_decided(everybody: Everybody, role: str) -> 
     found = IntegrityFinding.objects.create(run=run, kind="stuck", bucket="assets", key="ab/stuck")
     held = QuarantinedObject.objects.create(run=run, bucket="assets", key="ab/held", size=1, state_changed_at=now)
     work = ScheduledWork.objects.create(name="purge", next_at=now)
-    names |= {"run": run.pk, "finding": found.pk, "held": held.pk, "work": work.pk}
+    rule = RetentionRule.objects.create(
+        owner=everybody.owner, scope="job", value="made", seconds=86_400, created_at=now
+    )
+    names |= {"rule": rule.pk, "run": run.pk, "finding": found.pk, "held": held.pk, "work": work.pk}
     seen, expected = {}, {}
     for route, row in ADMIN.items():
         answer = client.get("/admin/" + row[0].format(**names))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
@@ -54,14 +55,13 @@ class Buffer:
     shared: bytes | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A value that nobody can change any more, and the ids of the assets it names."""
+class Encoded(NamedTuple):
+    """A value that nobody can change any more, and the ids of the assets it names; a tuple, as `frames.Frame` is."""
 
     tree: bytes
-    buffers: tuple[Buffer, ...] = ()
-    assets: tuple[str, ...] = ()
-    arrays: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)  # read-only, as first decoded
+    buffers: tuple[Buffer, ...]
+    assets: tuple[str, ...]
+    arrays: dict[bytes, Any]  # read-only, as first decoded; empty at first
 
 
 def encode_value(value: Any) -> Encoded:
@@ -77,7 +77,7 @@ def encode_value(value: Any) -> Encoded:
         raise
     except (TypeError, ValueError, RecursionError, MemoryError) as error:
         raise NotCacheableError(f"Cannot be encoded: {error}.") from error
-    return Encoded(tree, tuple(encoder.buffers), tuple(sorted(encoder.assets)))
+    return Encoded(tree, tuple(encoder.buffers), tuple(sorted(encoder.assets)), {})
 
 
 def decode_value(encoded: Encoded, *, writable: bool = False) -> Any:
@@ -87,7 +87,7 @@ def decode_value(encoded: Encoded, *, writable: bool = False) -> Any:
         FrameError: not what `encode_value` makes, or a library that it needs is not installed here.
     """
     try:
-        return _Decoder(encoded, writable=writable).unpack(encoded.tree)
+        return _unpack(encoded.tree, encoded, writable)
     except FrameError:
         raise
     except _DAMAGE as error:
@@ -223,50 +223,46 @@ def _is_utf8(value: str) -> bool:
     return True
 
 
-class _Decoder:
-    """One reading of a tree over its buffers."""
+def _unpack(packed: bytes, encoded: Encoded, writable: bool) -> Any:
+    extension = partial(_extension_of, encoded, writable)
+    if len(packed) < _MANY_BYTES:
+        return ormsgpack.unpackb(packed, ext_hook=extension)
+    return _unpack_many(packed, extension)
 
-    __slots__ = ("_arrays", "_buffers", "_writable")
 
-    def __init__(self, encoded: Encoded, *, writable: bool) -> None:
-        self._arrays = encoded.arrays
-        self._buffers = encoded.buffers
-        self._writable = writable
+def _extension_of(encoded: Encoded, writable: bool, tag: int, payload: bytes) -> Any:
+    """Make what a tree names by a tag; called by the decoder."""
+    if tag == plain.BUFFER:
+        return _shared(encoded, *_NUMBER.unpack(payload))
+    if tag == plain.RICH:
+        array = encoded.arrays.get(payload)
+        return _rich(encoded, writable, payload) if array is None else array.copy("K") if writable else array.view()
+    return plain.unpack_plain(tag, payload, lambda packed: _unpack(packed, encoded, writable))
 
-    def unpack(self, packed: bytes) -> Any:
-        if len(packed) < _MANY_BYTES:
-            return ormsgpack.unpackb(packed, ext_hook=self._extension)
-        return _unpack_many(packed, self._extension)
 
-    def _extension(self, tag: int, payload: bytes) -> Any:
-        if tag == plain.BUFFER:
-            return self._shared(*_NUMBER.unpack(payload))
-        if tag == plain.RICH:
-            array = self._arrays.get(payload)
-            return self._rich(payload) if array is None else array.copy("K") if self._writable else array.view()
-        return plain.unpack_plain(tag, payload, self.unpack)
+def _rich(encoded: Encoded, writable: bool, payload: bytes) -> Any:
+    """Make an array, image or table; an array is remembered, and each reader gets a view of its own."""
+    name, description, first, count = _unpack(payload, encoded, writable)
+    views = [memoryview(_raw(encoded, number)) for number in range(first, first + count)]
+    value = rich_types.put_together(name, description, views, writable=writable)
+    if name != "ndarray" or writable:
+        return value
+    encoded.arrays[payload] = value
+    return value.view()
 
-    def _rich(self, payload: bytes) -> Any:
-        """Make an array, image or table; an array is remembered, and each reader gets a view of its own."""
-        name, description, first, count = self.unpack(payload)
-        views = [memoryview(self._raw(number)) for number in range(first, first + count)]
-        value = rich_types.put_together(name, description, views, writable=self._writable)
-        if name != "ndarray" or self._writable:
-            return value
-        self._arrays[payload] = value
-        return value.view()
 
-    def _shared(self, number: int) -> bytes | str:
-        shared = self._buffers[number].shared
-        if shared is None:
-            raise FrameError("A raw buffer is named as text or bytes.")
-        return shared
+def _shared(encoded: Encoded, number: int) -> bytes | str:
+    shared = encoded.buffers[number].shared
+    if shared is None:
+        raise FrameError("A raw buffer is named as text or bytes.")
+    return shared
 
-    def _raw(self, number: int) -> bytes | memoryview:
-        buffer = self._buffers[number]
-        if number < 0 or buffer.kind != RAW:
-            raise FrameError("A text buffer is named as raw.")
-        return buffer.data
+
+def _raw(encoded: Encoded, number: int) -> bytes | memoryview:
+    buffer = encoded.buffers[number]
+    if number < 0 or buffer.kind != RAW:
+        raise FrameError("A text buffer is named as raw.")
+    return buffer.data
 
 
 def _unpack_many(packed: bytes, extension: Callable[[int, bytes], Any]) -> Any:

@@ -82,9 +82,9 @@ class Generations:
             TierTroubleError
         """
         if lease is not None:
-            found = self._tier.fetch((EPOCH_KEY, lease.wire))
-            if found.get(EPOCH_KEY) == lease.epoch.encode():
-                return lease, found.get(lease.wire)
+            stands, data = self._tier.fetch_guarded(EPOCH_KEY, lease.epoch.encode(), lease.wire)
+            if stands:
+                return lease, data
             lease = self.load(key)
         else:
             lease = self._guess(key) or self.load(key)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import (
@@ -42,7 +42,7 @@ _TIMEVAL: Final = struct.Struct("ll")
 _STALE: Final = (ConnectionResetError, BrokenPipeError, MemcacheUnexpectedCloseError)
 
 T = TypeVar("T")
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class MemcachedTroubleError(Exception):
@@ -67,6 +67,21 @@ class BytesSerde:
         return value
 
 
+class Guard:
+    """A key that must hold just these bytes for another one to count; asked for in the same trip, before it.
+
+    Keeps its part of the request and of the right answer, the same for many reads.
+    """
+
+    __slots__ = ("answer", "data", "key", "name", "request", "wire")
+
+    def __init__(self, prefix: str, name: str, data: bytes) -> None:
+        self.name, self.data, self.key = name, data, prefix + name
+        self.wire = self.key.encode()
+        self.request = b"get %b " % self.wire
+        self.answer = b"VALUE %b 0 %d\r\n%b\r\n" % (self.wire, len(data), data)
+
+
 class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not exported
     """One connection. pymemcache reads 4 KiB at a time; here a value is one receive into its own memory."""
 
@@ -88,17 +103,38 @@ class FrameClient(Client):  # type: ignore[misc]  # pymemcache's types are not e
         if self.sock is None:
             self._connect()
         try:
-            sock = self.sock
-            sock.sendall(b"get %b\r\n" % b" ".join(wires))
-            came = sock.recv(self.first_bytes)
+            self.sock.sendall(b"get %b\r\n" % b" ".join(wires))
+            came = self.sock.recv(self.first_bytes)
             values = _whole_answer(came, wires)
-            if values is None:
-                reply = _Reply(sock, wires, came)
-                values = reply.read()
-                self.first_bytes = reply.before_long or _CHUNK_BYTES
+            return self._read_on(came, wires) if values is None else values
         except BaseException:
             self.close()  # what is left of the answer must not become the next one's
             raise
+
+    def fetch_guarded(self, guard: Guard, wire: bytes) -> tuple[bool, bytes | memoryview | None]:
+        """Get a key in one trip with its guard: tells whether the guard holds what it must, and gives the value.
+
+        Raises:
+            OSError, MemcacheError: the connection is then closed.
+        """
+        if self.sock is None:
+            self._connect()
+        try:
+            self.sock.sendall(guard.request + wire + b"\r\n")
+            came = self.sock.recv(self.first_bytes)
+            if came.startswith(guard.answer) and (value := _last_value(came, len(guard.answer), wire)) is not None:
+                return True, value
+            found = self._read_on(came, {guard.wire: "guard", wire: "value"})
+        except BaseException:
+            self.close()
+            raise
+        return found.get("guard") == guard.data, found.get("value")
+
+    def _read_on(self, came: bytes, wires: dict[bytes, str]) -> dict[str, bytes | memoryview]:
+        """Read an answer of which this has come."""
+        reply = _Reply(self.sock, wires, came)
+        values = reply.read()
+        self.first_bytes = reply.before_long or _CHUNK_BYTES
         return values
 
     def _fetch_cmd(self, name: bytes, keys: Iterable[Any], expect_cas: bool, key_prefix: bytes = b"") -> dict[Any, Any]:
@@ -124,6 +160,16 @@ def _whole_answer(data: bytes, wires: dict[bytes, str]) -> dict[str, bytes | mem
             return None
         values[key] = data[start : at - 2]
     return values if data[at:] == b"END\r\n" else None
+
+
+def _last_value(data: bytes, at: int, wire: bytes) -> bytes | None:
+    """Read the answer's last value, which begins there and has come whole; None for anything else."""
+    size_at = at + len(wire) + 9  # "VALUE <wire> 0 "
+    start = data.find(b"\r\n", size_at) + 2
+    size = len(data) - start - _LEAST_AFTER
+    if data[at:start] == b"VALUE %b 0 %d\r\n" % (wire, size) and data.endswith(b"\r\nEND\r\n"):
+        return data[start:-_LEAST_AFTER]
+    return None
 
 
 class _Reply:
@@ -221,7 +267,7 @@ class Node:
         self.breaker = Breaker(time.monotonic)
         self._idle: list[FrameClient] = []
 
-    def call(self, operation: Callable[Concatenate[FrameClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, operation: Callable[[FrameClient, *Ts], T], *args: *Ts) -> T:
         """Run one operation, with its arguments, on a connection.
 
         Raises:
@@ -230,7 +276,7 @@ class Node:
         if not self.breaker.allows():
             raise MemcachedTroubleError(f"{self.name} is being skipped")
         try:
-            result = self._with_retry(operation, *args, **kwargs)
+            result = self._with_retry(operation, *args)
         except MemcacheServerError as error:
             self.breaker.succeeded()
             raise ValueRefusedError(str(error)) from error
@@ -252,20 +298,20 @@ class Node:
         for client in idle:
             client.close()
 
-    def _with_retry(self, operation: Callable[Concatenate[FrameClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _with_retry(self, operation: Callable[[FrameClient, *Ts], T], *args: *Ts) -> T:
         try:
             client = self._idle.pop()  # atomic: no lock is needed
         except IndexError:
             client = self._new()
         kept = client.sock is not None
         try:
-            result = operation(client, *args, **kwargs)
+            result = operation(client, *args)
         except _STALE:
             if not kept:  # a new connection that is cut is no accident
                 raise
             self.close()
             client = self._new()
-            result = operation(client, *args, **kwargs)
+            result = operation(client, *args)
         if len(self._idle) < _MAX_IDLE:
             self._idle.append(client)
         else:
@@ -316,6 +362,17 @@ class Memcached:
         for node, wires in groups.items():
             found |= node.call(FrameClient.fetch, wires)
         return found
+
+    def fetch_guarded(self, guard: Guard, key: str) -> tuple[bool, bytes | memoryview | None]:
+        """Get a key and tell whether its guard holds: in one trip, or one per node that has either.
+
+        Raises:
+            MemcachedTroubleError
+        """
+        if len(self.nodes) == 1:
+            return self.nodes[0].call(FrameClient.fetch_guarded, guard, key.encode())
+        found = self.fetch((guard.key, key))
+        return found.get(guard.key) == guard.data, found.get(key)
 
     def store(self, verb: str, key: str, value: bytes, ttl: float | None) -> bool:
         """`set` or `add` a value for `ttl` seconds (None: no end); False when `add` finds the key taken.

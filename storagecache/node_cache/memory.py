@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from storagecache.node_cache.forks import watch_forks
@@ -12,20 +11,12 @@ from storagecache.node_cache.forks import watch_forks
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Held(Generic[V]):
-    """An entry and the bytes it counts for."""
-
-    value: V
-    cost: int
-
-
 class ByteLRU(Generic[V]):
     """Keeps the most recently used entries within `max_bytes`, as their costs say."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._held: OrderedDict[str, Held[V]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[V, int]] = OrderedDict()  # entries and the bytes they count for
         self._bytes = 0
         self._evictions = 0
         self._lock = threading.Lock()
@@ -33,20 +24,24 @@ class ByteLRU(Generic[V]):
 
     def get(self, key: str) -> V | None:
         """Give an entry and make it the most recent, or None."""
+        if key not in self._held:  # a miss waits for nobody
+            return None
         with self._lock:
             held = self._held.get(key)
             if held is None:
                 return None
             self._held.move_to_end(key)
-            return held.value
+            return held[0]
 
     def set(self, key: str, value: V, cost: int) -> bool:
         """Keep an entry of `cost` bytes and drop the oldest ones beyond the budget; False when it alone is over it."""
+        if cost > self.max_bytes and key not in self._held:
+            return False
         with self._lock:
             self._drop(key)
             if cost > self.max_bytes:
                 return False
-            self._held[key] = Held(value, cost)
+            self._held[key] = value, cost
             self._bytes += cost
             while self._bytes > self.max_bytes:
                 self._drop(next(iter(self._held)))
@@ -73,7 +68,7 @@ class ByteLRU(Generic[V]):
         held = self._held.pop(key, None)
         if held is None:
             return False
-        self._bytes -= held.cost
+        self._bytes -= held[1]
         return True
 
     def after_fork(self) -> None:

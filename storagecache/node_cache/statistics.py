@@ -31,12 +31,22 @@ FOLDER: Final = "s/"
 Stats = dict[str, Any]  # a tree of numbers, as `NodeCache.stats` documents it
 
 
+class _Served:
+    """What one tier served; summed up only when somebody asks, since each hit adds to it."""
+
+    __slots__ = ("asked", "bytes", "hits", "seconds_saved")
+
+    def __init__(self) -> None:
+        self.hits, self.asked, self.bytes, self.seconds_saved = 0, 0, 0, 0.0
+
+
 class Counters:
     """Numbers that only grow; safe for threads."""
 
     def __init__(self) -> None:
         self._counts: dict[str, float] = dict.fromkeys(_names(), 0)
         self._counts["seconds_saved"] = 0.0
+        self._served = {tier: _Served() for tier in TIERS}
         self._lock = threading.Lock()
         watch_forks(self)
 
@@ -55,13 +65,12 @@ class Counters:
 
         `asked` is 0 for a second look, whose misses the first one counted.
         """
-        counts = self._counts
+        served = self._served[tier]
         with self._lock:
-            counts["hits"] += 1
-            counts[f"{tier}_hits"] += 1
-            counts[f"{tier}_bytes"] += size
-            counts["l1_misses"] += asked and tier != "l1"
-            counts["seconds_saved"] += seconds_saved
+            served.hits += 1
+            served.asked += asked
+            served.bytes += size
+            served.seconds_saved += seconds_saved
 
     def miss(self, tier: str, *, asked: int) -> None:
         """Count a look-up that found nothing, whose last word had `tier`; `asked` is 0 for a second look."""
@@ -73,6 +82,12 @@ class Counters:
         """Give all counts: tiers as trees of their own."""
         with self._lock:
             counts = dict(self._counts)
+            for tier, served in self._served.items():
+                counts["hits"] += served.hits
+                counts[f"{tier}_hits"] += served.hits
+                counts[f"{tier}_bytes"] += served.bytes
+                counts["l1_misses"] += served.asked if tier != "l1" else 0
+                counts["seconds_saved"] += served.seconds_saved
         tree: Stats = {tier: {name: counts.pop(f"{tier}_{name}") for name in TIER_COUNTS} for tier in TIERS}
         return {**tree, **counts}
 
@@ -80,6 +95,7 @@ class Counters:
         """Begin at nought in a forked child, which has a file of its own."""
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(self._counts, 0)
+        self._served = {tier: _Served() for tier in TIERS}
 
 
 def _names() -> Iterable[str]:

@@ -24,7 +24,7 @@ from storagecache.node_cache.cache import NodeCache
 from storagecache.node_cache.flights import LOCK_SECONDS
 from storagecache.node_cache.frames import mac_key
 from storagecache.node_cache.memcached import Memcached
-from storagecache.node_cache.tiers import MemcachedTier
+from storagecache.node_cache.tiers import MemcachedTier, TierTroubleError
 from tests import servers
 from tests.node_cache.parts import SECRET
 from tests.ports import free_ports
@@ -38,14 +38,9 @@ Caches = Callable[..., NodeCache]
 @pytest.fixture
 def two_servers() -> Iterator[list[MemcachedServer]]:
     """Give two Memcacheds of this test's own, which it may kill."""
-    program = servers._program("memcached", "the Debian package memcached")
-    with servers._folder("memcached") as one, servers._folder("memcached") as two:
-        found = [servers._memcached(folder, program) for folder in (one, two)]
-        for each in found:
-            each.server.start()
-        yield found
-        for each in found:
-            each.server.stop()
+    make = servers.new_memcached
+    with servers.started("memcached", make) as one, servers.started("memcached", make) as two:
+        yield [one, two]
 
 
 @pytest.fixture
@@ -399,3 +394,53 @@ def test_short_value_after_a_long_one_is_one_receive_again(memcached_server: Mem
     assert next_receive("long") < usual
     assert next_receive("short") == usual
     client.close()
+
+
+@pytest.mark.parametrize("size", [0, 10, 999, 16_000, 16_384, 100_000])
+def test_guarded_value_counts_only_while_its_guard_holds(memcached_server: MemcachedServer, size: int) -> None:
+    client, value = Memcached([address(memcached_server)]), secrets.token_bytes(size)
+    tier = MemcachedTier(client, secrets.token_hex(4))
+    tier.set("v-1", [value], 100)
+    for token in (b"a" * 32, b"b" * 32):
+        tier.set("e-0", [token], None)
+        for _ in range(2):  # what came last decides how much is received at first
+            assert tier.fetch_guarded("e-0", token, "v-1") == (True, value)
+            assert tier.fetch_guarded("e-0", b"c" * 32, "v-1")[0] is False
+            assert tier.fetch_guarded("e-0", token[:31], "v-1")[0] is False
+            assert tier.fetch_guarded("e-0", token, "v-2") == (True, None)
+    tier.delete("e-0")
+    assert tier.fetch_guarded("e-0", b"b" * 32, "v-1")[0] is False
+    client.close()
+
+
+def test_guard_on_another_node_counts_as_well(two_servers: list[MemcachedServer]) -> None:
+    client = Memcached(map(address, two_servers))
+    tier = MemcachedTier(client, "test")
+    tier.set("e-0", [b"token"], None)
+    for name in (f"v-{number}" for number in range(20)):
+        tier.set(name, [name.encode()], 100)
+        assert tier.fetch_guarded("e-0", b"token", name) == (True, name.encode())
+        assert tier.fetch_guarded("e-0", b"other", name)[0] is False
+    client.close()
+
+
+GUARDED_LIES = {
+    "long size": b"VALUE ntc1-test-v-1 0 4\r\nabc\r\nEND\r\n",
+    "short size": b"VALUE ntc1-test-v-1 0 2\r\nabc\r\nEND\r\n",
+    "padded size": b"VALUE ntc1-test-v-1 0 3 \r\nabc\r\nEND\r\n",
+    "signed size": b"VALUE ntc1-test-v-1 0 +3\r\nabc\r\nEND\r\n",
+    "other key": b"VALUE ntc1-test-v-2 0 3\r\nabc\r\nEND\r\n",
+    "guard again": b"VALUE ntc1-test-e-0 0 5\r\ntoken\r\nEND\r\n",
+    "no end": b"VALUE ntc1-test-v-1 0 3\r\nabc\r\n",
+    "more": b"VALUE ntc1-test-v-1 0 3\r\nabc\r\nEND\r\nVALUE",
+    "two ends": b"VALUE ntc1-test-v-1 0 3\r\nabc\r\nEND\r\nEND\r\n",
+    "no value": b"abc\r\nEND\r\n",
+}
+
+
+@pytest.mark.parametrize("lie", GUARDED_LIES)
+def test_lie_behind_a_right_guard_is_trouble(lie: str) -> None:
+    with liar(b"VALUE ntc1-test-e-0 0 5\r\ntoken\r\n" + GUARDED_LIES[lie]) as where:
+        tier = MemcachedTier(Memcached([where]), "test")
+        with pytest.raises(TierTroubleError):
+            tier.fetch_guarded("e-0", b"token", "v-1")

@@ -296,7 +296,7 @@ def test_signed_nonsense_raises_frame_errors_only_in_bounded_memory() -> None:
 @given(st.binary(max_size=200))
 def test_fuzzed_trees_raise_frame_errors_only(tree: bytes) -> None:
     try:
-        decode_value(Encoded(tree))
+        decode_value(Encoded(tree, (), (), {}))
     except FrameError:
         return
 
@@ -304,7 +304,7 @@ def test_fuzzed_trees_raise_frame_errors_only(tree: bytes) -> None:
 def test_forged_shape_allocates_nothing() -> None:
     description = ormsgpack.packb(["ndarray", ["<f8", [1 << 40], "C"], 0, 0])
     with pytest.raises(FrameError):
-        decode_value(Encoded(ormsgpack.packb(ormsgpack.Ext(31, description))))
+        decode_value(Encoded(ormsgpack.packb(ormsgpack.Ext(31, description)), (), (), {}))
 
 
 def test_frame_names_the_assets_in_it() -> None:
