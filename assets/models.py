@@ -64,15 +64,6 @@ class HomeFolder(models.Func):
         )
 
 
-class NameStart(models.Func):
-    """The beginning of a name, by which the index finds it: a whole one is too long for an index of PostgreSQL."""
-
-    LENGTH = 200  # characters
-    template = f"substr(%(expressions)s, 1, {LENGTH})"  # as text: SQLite knows no parameter for a part of an index
-    arity = 1
-    output_field = models.CharField()
-
-
 class StoredObjectQuerySet(models.QuerySet["StoredObject"]):
     """The questions that services ask about objects."""
 
@@ -261,6 +252,7 @@ class Asset(models.Model):
             models.Index(
                 fields=["owner", "folder", "size", "id"], condition=Q(trashed_at=None), name="asset_folder_size"
             ),
+            models.Index(fields=["owner", "name_key", "id"], condition=Q(trashed_at=None), name="asset_owner_name"),
             models.Index(fields=["owner", "size", "id"], condition=Q(trashed_at=None), name="asset_size"),
             models.Index(fields=["owner", "workflow_id", "id"], condition=Q(trashed_at=None), name="asset_workflow"),
             models.Index(fields=["owner", "job_id", "id"], condition=Q(trashed_at=None), name="asset_job"),
@@ -281,7 +273,6 @@ class Asset(models.Model):
             models.Index(
                 fields=["id"], condition=Q(trashed_at=None, trashed_root__isnull=False), name="asset_deletion"
             ),
-            models.Index(F("owner"), NameStart("name"), F("id"), condition=Q(trashed_at=None), name="asset_name"),
             models.Index(fields=["id"], condition=Q(bucket="temp"), name="asset_temp"),
         ]
 

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Schema
 from pydantic import BaseModel, Field
 
+from assets.api.numbers import QueryInt
 from assets.api.requests import caller_id, errors, json_answer, reads, refuse_unknown
 from assets.api.schemas import AssetOut, asset_out
 from assets.links import current_links
@@ -18,7 +19,7 @@ router = Router()
 class LineageQuery(Schema):
     """How far to walk."""
 
-    depth: int = Field(default=10, ge=1, le=100, description="steps in each direction")
+    depth: QueryInt = Field(default=10, ge=1, le=100, description="steps in each direction")
 
 
 class EdgeOut(BaseModel):

@@ -10,6 +10,7 @@ from ninja import NinjaAPI, Query, Schema
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.api.errors import BadRequestError, UnprocessableError
+from assets.api.numbers import QueryInt
 from assets.api.requests import caller_id, errors, json_answer, reads, refuse_unknown, shown
 from assets.api.schemas import AssetOut, Text, asset_out
 from assets.attributes import COMPARISONS, MAX_CONDITIONS, MAX_KEY, MAX_TEXT, META, Condition, ConditionError, condition
@@ -55,7 +56,7 @@ class ListQuery(Schema):
     node_id: Text | None = None
     tag: Text | None = None
     cursor: str = Field(default="", description="`next` of the page before, of the same list")
-    page_size: int = Field(default=1000, ge=1, le=MAX_PAGE)
+    page_size: QueryInt = Field(default=1000, ge=1, le=MAX_PAGE)
     order: Order = "created"
     duration: str | None = Field(default=None, description="accepted and ignored", deprecated=True)
 
@@ -85,7 +86,7 @@ class SearchQuery(Schema):
     query: str = Field(min_length=MIN_TERM, max_length=255, pattern=r"^[^\x00]*$")
     content_type: Text | None = Field(default=None, description="prefix, such as `image` or `image/png`")
     cursor: str = Field(default="", description="`next_cursor` of the page before, of the same search")
-    page_size: int = Field(default=200, ge=1, le=MAX_PAGE)
+    page_size: QueryInt = Field(default=200, ge=1, le=MAX_PAGE)
 
 
 def join(api: NinjaAPI) -> None:

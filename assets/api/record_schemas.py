@@ -10,6 +10,7 @@ from ninja import Schema
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
+from assets.api.numbers import JsonFloat, JsonInt
 from assets.api.schemas import AmountOut, AssetId, AssetOut, Text
 from assets.content_types import clean_content_type
 from assets.models import Asset
@@ -57,14 +58,14 @@ class AssetCreate(BaseModel):
     node_id: Text | None = None
     metadata: Metadata | None = None
     tags: Tags | None = None
-    expires_in: int | None = Field(default=None, ge=1, le=MAX_LIFE, description="seconds; not for folders")
+    expires_in: JsonInt | None = Field(default=None, ge=1, le=MAX_LIFE, description="seconds; not for folders")
     sources: Annotated[list[AssetId], Field(max_length=MAX_SOURCES)] | None = Field(
         default=None, description="the assets it was made from; those that are not there are left out"
     )
-    duration: float | None = Field(
+    duration: JsonFloat | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="seconds; the measured one wins"
     )
-    size: int | None = Field(default=None, ge=0, description="accepted and ignored: the measured one counts")
+    size: JsonInt | None = Field(default=None, ge=0, description="accepted and ignored: the measured one counts")
 
     def source_ids(self) -> tuple[UUID, ...]:
         """Give the sources, each once."""

@@ -100,7 +100,13 @@ def create(request: HttpRequest) -> HttpResponse:
     return _record(asset)
 
 
-@reads(router, "/assets/packages", response={200: PackagesOut, **errors()}, summary="List packages' assets")
+@reads(
+    router,
+    "/assets/packages",
+    response={200: PackagesOut, **errors()},
+    summary="List packages' assets",
+    operation_id="list_packages",
+)
 def list_packages(request: HttpRequest) -> HttpResponse:
     """Give nothing: NodeTool's clients ask for it."""
     refuse_unknown(request)

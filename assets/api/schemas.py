@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 from ninja import Schema
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from assets.api.numbers import JsonInt
 from assets.links import Links
 from assets.services.shown import AnyAsset
 from assets.signing import MAX_LIFE
@@ -56,7 +57,9 @@ class UrlsIn(Schema):
     """The assets whose URLs are asked for."""
 
     asset_ids: list[AssetId] = Field(max_length=MAX_IDS)
-    expires_in: int | None = Field(default=None, ge=1, le=MAX_LIFE, description=f"seconds; {SIGNED_URL_LIFE} if null")
+    expires_in: JsonInt | None = Field(
+        default=None, ge=1, le=MAX_LIFE, description=f"seconds; {SIGNED_URL_LIFE} if null"
+    )
 
 
 class UrlsOut(BaseModel):

@@ -1,5 +1,12 @@
-import assets.models
 from django.db import migrations, models
+
+
+class NameStart(models.Func):
+    """The beginning of a name; 0015 replaces its index."""
+
+    template = "substr(%(expressions)s, 1, 200)"
+    arity = 1
+    output_field = models.CharField()
 
 
 class Migration(migrations.Migration):
@@ -19,6 +26,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='asset',
-            index=models.Index(models.F('owner'), assets.models.NameStart('name'), models.F('id'), condition=models.Q(('trashed_at', None)), name='asset_name'),
+            index=models.Index(models.F('owner'), NameStart('name'), models.F('id'), condition=models.Q(('trashed_at', None)), name='asset_name'),
         ),
     ]

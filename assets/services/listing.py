@@ -214,21 +214,21 @@ def _by_id_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any
 def _by_name(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     """Sort by the folded name. The condition has this form because an index serves it, and `a OR (b AND c)` not."""
     if after:
-        later = Q(name_key__gt=after.name) | _place("gt", after)
-        chosen = chosen.filter(later, name_key__gte=after.name)
-    return list(chosen.order_by("name_key", F("place"))[:count])
+        later = Q(place_name__gt=after.name) | _place("gt", after)
+        chosen = chosen.filter(later, Q(place_name__gte=after.name))
+    return list(chosen.order_by(F("place_name"), F("place"))[:count])
 
 
 def _by_size_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
     """Sort by size, largest first, then what has none (folders): engines do not agree where NULL belongs."""
     if after and after.size is None:
-        return _by_id_backwards(chosen.filter(size=None), after, count)
-    sized = chosen.filter(size__gte=0)
+        return _by_id_backwards(chosen.filter(Q(place_size=None)), after, count)
+    sized = chosen.filter(Q(place_size__gte=0))
     if after:
-        sized = sized.filter(Q(size__lt=after.size) | _place("lt", after), size__lte=after.size)
-    found = list(sized.order_by("-size", F("place").desc())[:count])
+        sized = sized.filter(Q(place_size__lt=after.size) | _place("lt", after), Q(place_size__lte=after.size))
+    found = list(sized.order_by(F("place_size").desc(), F("place").desc())[:count])
     missing = count - len(found)
-    return found + _by_id_backwards(chosen.filter(size=None), None, missing) if missing else found
+    return found + _by_id_backwards(chosen.filter(Q(place_size=None)), None, missing) if missing else found
 
 
 def _place(comparison: Literal["gt", "lt"], after: Cursor) -> Q:

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from assets.content_types import HEAD_BYTES, resolve_content_type
-from assets.models import Asset, NameStart, fold_name
+from assets.models import NAME_KEY, Asset, fold_name
 from assets.services import changes
 from assets.services.folders import FOLDER, find_folder, lock_owner, lock_with_folder, refuse_ring
 from assets.services.listing import find_asset
@@ -108,7 +108,7 @@ def find_by_name(owner_id: int, name: str) -> Asset:
     """
     if "\x00" not in name:
         live = Asset.objects.filter(owner_id=owner_id).alive(timezone.now()).select_related("object")
-        named = live.alias(start=NameStart("name")).filter(start=name[: NameStart.LENGTH], name=name)
+        named = live.filter(name_key=fold_name(name)[:NAME_KEY], name=name)
         found = next(iter(named.order_by("-pk")[:1]), None)
         found = found or next(iter(live.filter(bucket=Asset.Bucket.ASSETS, key=name)[:1]), None)
         if found is not None:

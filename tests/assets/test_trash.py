@@ -281,12 +281,21 @@ def test_tree_of_a_hundred_thousand_goes_in_constant_memory(owner: User, delete:
     top = folder(owner, "top")
     made = rows(owner, 1000, lambda number: top.pk)
     rows(owner, count - 1000, lambda number: made[number % 1000])
+    asked = 0
+
+    def counted(execute: Any, *statement: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return execute(*statement)
+
     tracemalloc.start()
     try:
-        gone = sum(len(batch) for batch in delete(owner.pk, top.pk))
+        with connection.execute_wrapper(counted):
+            gone = sum(len(batch) for batch in delete(owner.pk, top.pk))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert gone == count + 1
     assert peak < 16 << 20
+    assert asked < 20 * (count // BATCH + 4)
     assert live() == set()

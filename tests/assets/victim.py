@@ -150,7 +150,7 @@ def judge(operation: str, number: int) -> None:
     from assets.services import purge
 
     seen = _visible()
-    _assert_accounts()
+    assert_accounts()
     old, new = content(f"old-{number}"), content(f"new-{number}")
     allowed = {"replace": (old, new), "delete": (old, None)}.get(operation, (old,))
     assert seen.get("k") in allowed, f"k is {seen.get('k', b'')[:40]!r}"
@@ -159,14 +159,14 @@ def judge(operation: str, number: int) -> None:
     report = purge(grace=timedelta(0))
     assert not report.failures, report.failures
     assert _visible() == seen, "the purge changed what is visible"
-    _assert_accounts()
+    assert_accounts()
     rows = {(row.bucket, row.key) for row in StoredObject.objects.all()}
-    assert rows == _listed(), f"{len(rows)} rows, {len(_listed())} objects"
+    assert rows == listed(), f"{len(rows)} rows, {len(listed())} objects"
     assert set(StoredObject.objects.values_list("state", flat=True)) <= {"ready"}
     assert _staged() == []
 
 
-def _assert_accounts() -> None:
+def assert_accounts() -> None:
     """Assert that the owner's account is exact, and that bytes which nobody sees are on nobody's account."""
     from assets.models import Account, Asset
 
@@ -192,7 +192,8 @@ def _visible() -> dict[str, bytes]:
     return found
 
 
-def _listed() -> set[tuple[str, str]]:
+def listed() -> set[tuple[str, str]]:
+    """List the objects of both buckets."""
     from django.core.files.storage import storages
 
     return {
