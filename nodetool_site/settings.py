@@ -44,6 +44,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "assets.admin.policy.PolicyMiddleware",
     "assets.api.errors.ErrorMiddleware",
 ]
 ROOT_URLCONF = "nodetool_site.urls"

@@ -27,19 +27,20 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_safe
 
 from assets.admin import deletion, display
+from assets.admin.ancestry import LARGE, SMALL, picture_of
 from assets.admin.columns import AssetColumns
 from assets.admin.dashboard import DashboardPages
 from assets.admin.facts import facts_of
 from assets.admin.filters import AssetStateFilter, BucketFilter, ContentGroupFilter
-from assets.admin.library import LibraryPages, with_policy
+from assets.admin.library import LibraryPages
 from assets.admin.node_cache import NodeCachePages
 from assets.admin.streams import send
 from assets.admin.uploads import UploadForm
-from assets.admin.viewer import lineage_picture, view_of
+from assets.admin.viewer import view_of
 from assets.admin.windows import BEFORE, CatalogAdmin, WindowedChangeList
 from assets.models import Asset, fold_name
 from assets.services import release_connection
-from assets.services.lineage import made_from, used_by
+from assets.services.lineage import made_from, trace, used_by
 from assets.upload_handler import StagingUploadHandler
 from storagecache.environment import Environment
 
@@ -171,6 +172,7 @@ class AssetAdmin(LibraryPages, DashboardPages, NodeCachePages, AssetColumns, Cat
         asset = self._find(request, unquote(object_id))
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
+        extent = LARGE if "lineage" in request.GET else SMALL
         sources, outputs = made_from(asset.pk, limit=_RELATED), used_by([asset.pk], limit=_RELATED)
         context = {
             **self.admin_site.each_context(request),
@@ -180,13 +182,16 @@ class AssetAdmin(LibraryPages, DashboardPages, NodeCachePages, AssetColumns, Cat
             "is_nav_sidebar_enabled": False,
             "asset": asset,
             "facts": facts_of(asset, sources=sources, outputs=outputs),
-            "lineage": lineage_picture(asset, sources, outputs),
+            "lineage": picture_of(asset, trace(asset, depth=extent.depth), extent)
+            if sources.assets or outputs.assets
+            else None,
+            "is_large": extent is LARGE,
             "may_delete": self.has_delete_permission(request, asset),
             **_links(request, asset),
             "viewed": view_of(asset),
             **(extra_context or {}),
         }
-        return with_policy(TemplateResponse(request, self.change_form_template, context))
+        return TemplateResponse(request, self.change_form_template, context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -6,7 +6,7 @@ before it asks to be confirmed. Counts come from counters and indexes: the page 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -22,13 +22,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST, require_safe
 
 from assets.admin.display import asset_link, size, visible
-from assets.admin.library import with_policy
 from assets.admin.node_cache import cache_told
 from assets.admin.plots import Bar, bars, columns
 from assets.admin.windows import is_superuser
 from assets.models import Account, Asset, IntegrityRun
 from assets.services import PurgeReport, purge, release_connection
-from assets.services.usage import TRASH, Amount, Usage, usage_of
+from assets.services.usage import TRASH, Amount, Usage, places_of_everybody, usage_of
 from storagecache.errors import StorageError
 
 DAYS: Final = 60
@@ -37,6 +36,8 @@ PURGED: Final = 5_000  # objects that one confirmed purge takes
 _TYPES: Final = 8
 _USERS: Final = 10
 _RUNS: Final = 5
+_PASSING: Final = ("temp", TRASH)  # the places that a purge empties
+_PLACES: Final = ("assets", *_PASSING)
 
 
 class DashboardPages:
@@ -57,7 +58,7 @@ class DashboardPages:
             **own_figures(owner_id, timezone.now()),
             **(service_figures(with_purge="figures" in request.GET) if is_superuser(request) else {}),
         }
-        return with_policy(TemplateResponse(request, "admin/assets/asset/dashboard.html", context))
+        return TemplateResponse(request, "admin/assets/asset/dashboard.html", context)
 
     @method_decorator(require_POST)
     def purge_view(self, request: HttpRequest) -> HttpResponse:
@@ -93,17 +94,17 @@ def own_figures(owner_id: int, now: datetime) -> dict[str, Any]:
     usage = usage_of(owner_id, now=now)
     groups = sorted(usage.groups.items(), key=lambda item: -item[1].bytes)[:_TYPES]
     return {
-        "places": list(_places(usage)),
+        "places": list(_places(usage.places, _PLACES)),
         "types": bars("Bytes by type", [Bar(name, amount.bytes) for name, amount in groups]) if groups else "",
         "days": _days(usage, now),
         "largest": list(_largest(owner_id, now)),
     }
 
 
-def _places(usage: Usage) -> Iterator[tuple[str, str, int]]:
-    for name, title in (("assets", "Assets"), ("temp", "Temp"), (TRASH, "Trash")):
-        amount = usage.places.get(name, Amount())
-        yield title, size(amount.bytes), amount.count
+def _places(amounts: dict[str, Amount], names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    for name in names:
+        amount = amounts.get(name, Amount())
+        yield name.capitalize(), size(amount.bytes), amount.count
 
 
 def _days(usage: Usage, now: datetime) -> SafeString:
@@ -120,13 +121,14 @@ def _largest(owner_id: int, now: datetime) -> Iterator[tuple[SafeString, str]]:
 
 
 def service_figures(*, with_purge: bool) -> dict[str, Any]:
-    """Give what concerns the whole service; three statements, and those of a dry run when it is asked for."""
+    """Give what concerns the whole service; four statements, and those of a dry run when it is asked for."""
     accounts = Account.objects.select_related("user").order_by("-used_bytes")[:_USERS]
     users = [Bar(account.user.get_username(), account.used_bytes) for account in accounts]
     return {
         "is_superuser": True,
         "users": bars("Bytes by user", users) if users else "",
         "runs": list(IntegrityRun.objects.order_by("-pk")[:_RUNS]),
+        "passing": list(_places(places_of_everybody(), _PASSING)),
         "purge": _told(purge(dry_run=True)) if with_purge else "",
         "purge_limit": PURGED,
         "cache": cache_told(),

@@ -18,7 +18,6 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST, require_safe
 
 from assets.admin.display import size, visible
-from assets.admin.library import with_policy
 from assets.admin.plots import Rate, rates
 from assets.admin.windows import is_superuser
 from storagecache.environment import Environment
@@ -57,7 +56,7 @@ class NodeCachePages:
             "is_nav_sidebar_enabled": False,
             **_figures(timezone.now()),
         }
-        return with_policy(TemplateResponse(request, "admin/assets/asset/node_cache.html", context))
+        return TemplateResponse(request, "admin/assets/asset/node_cache.html", context)
 
     @method_decorator(require_POST)
     def clear_cache_view(self, request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""What the page of an asset shows of its bytes, by their kind, and where it came from as a small picture.
+"""What the page of an asset shows of its bytes, by their kind.
 
 Only a bounded head of the bytes is read, and it is text or a table on the page, never markup. What browsers show by
 themselves (images, films, sounds, PDF) they fetch from the preview's address, sandboxed.
@@ -10,23 +10,18 @@ import csv
 import json
 import logging
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
 from django.core.files.storage import storages
-from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
-from assets.admin.display import PREVIEW_BYTES, essence, is_shown_inline, visible
+from assets.admin.display import PREVIEW_BYTES, essence, is_shown_inline
 from assets.media.kinds import COLUMNS, ROWS
 from assets.media.sandbox import CELL, NoPreviewError, table_of
 from assets.media.source import local_file
 from assets.models import Asset, StoredObject
 from assets.services import open_asset, release_connection
-from assets.services.lineage import Uses
 from assets.staging import staging_folder
 from storagecache.errors import StorageError
 
@@ -40,7 +35,6 @@ _READERS: Final = threading.BoundedSemaphore(2)  # tables that are decoded at on
 _PATIENCE: Final = 10.0  # seconds to wait for one of them
 _HEX: Final = 256  # bytes
 _TABLES: Final = {"text/csv": ",", "text/tab-separated-values": "\t"}
-_LINEAGE: Final = 5  # assets on each side of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,52 +142,3 @@ def hex_lines(data: bytes) -> str:
         printable = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)
         lines.append(f"{start:08x}  {part.hex(' '):<47}  {printable}")
     return "\n".join(lines)
-
-
-# --- lineage ----------------------------------------------------------------------------------
-
-_WIDTH, _HEIGHT, _GAP, _STEP = 190, 34, 90, 44  # pixels of a box, between columns, from row to row
-_NODE: Final = (
-    '<a href="{}"><title>{}</title><rect class="lineage-{}" x="{}" y="{}" width="190" height="34" rx="6"/>'
-    '<text x="{}" y="{}">{}</text></a>'
-)
-_EDGE: Final = '<path d="M{} {} C{} {} {} {} {} {}"/>'
-
-
-def lineage_picture(asset: Asset, sources: Uses, outputs: Uses) -> SafeString | str:
-    """Draw what an asset was made from, itself, and what was made of it, a few of each; nothing without lineage."""
-    sources, outputs = (Uses(uses.assets[:_LINEAGE], more=uses.more) for uses in (sources, outputs))
-    if not sources.assets and not outputs.assets:
-        return ""
-    rows = max(len(sources.assets), len(outputs.assets))
-    middle = (rows - 1) * _STEP // 2
-    drawn = [*_column(0, sources, middle), *_column(2, outputs, middle), _node(asset, 1, middle, "self")]
-    return format_html(
-        '<svg class="lineage" viewBox="0 0 {} {}" role="img" aria-label="Lineage">{}</svg>',
-        3 * _WIDTH + 2 * _GAP,
-        rows * _STEP,
-        format_html_join("", "{}", ((part,) for part in drawn)),
-    )
-
-
-def _column(column: int, uses: Uses, middle: int) -> Sequence[SafeString]:
-    top = middle - (len(uses.assets) - 1) * _STEP // 2
-    drawn = []
-    for row, asset in enumerate(uses.assets):
-        y = top + row * _STEP
-        drawn += [_edge(column, y, middle), _node(asset, column, y, "other")]
-    return drawn
-
-
-def _edge(column: int, y: int, middle: int) -> SafeString:
-    left, right = (_WIDTH, _WIDTH + _GAP) if column == 0 else (2 * _WIDTH + _GAP, 2 * (_WIDTH + _GAP))
-    start, end = (y, middle) if column == 0 else (middle, y)
-    half, bend = _HEIGHT // 2, (left + right) // 2
-    return format_html(_EDGE, left, start + half, bend, start + half, bend, end + half, right, end + half)
-
-
-def _node(asset: Asset, column: int, y: int, role: str) -> SafeString:
-    x = column * (_WIDTH + _GAP)
-    address = reverse("admin:assets_asset_change", args=[asset.pk.hex])
-    name = visible(asset.name) or asset.pk.hex
-    return format_html(_NODE, address, name, role, x, y, x + 10, y + 22, visible(asset.name, 24))

@@ -99,13 +99,13 @@ class Core:
         """Give a key's value or MISS, and the lease that a set after it is to use (None: the cache is in trouble)."""
         self.upkeep.note(key)
         try:
-            lease, frame, tier = self._look(key)
+            lease, frame, tier = self._look(key, asked=int(counted))
         except TierTroubleError as error:
             self.trouble(error)
             lease, frame, tier = None, None, ""
         value = MISS if frame is None else self.opened(frame, writable=writable)
         if frame is not None and value is not MISS:
-            self.counters.hit(tier, frame.cost, frame.compute)
+            self.counters.hit(tier, frame.cost, frame.compute, asked=int(counted))
         else:
             self.counters.miss(tier, asked=int(counted))
         return value, lease
@@ -192,7 +192,7 @@ class Core:
         self.counters.add("l2_errors")
         logger.debug("node cache tier failed tier=l2 reason=%s", error)
 
-    def _look(self, key: AnyKey) -> tuple[Lease, Frame | None, str]:
+    def _look(self, key: AnyKey, *, asked: int) -> tuple[Lease, Frame | None, str]:
         lease = self.generations.remembered(key)
         if lease is not None and (frame := self.shelves.in_memory(lease)) is not None:
             if not self.generations.is_current(lease):
@@ -201,7 +201,7 @@ class Core:
             if frame is not None and not frame.is_expired(self.clock()):
                 return lease, frame, "l1"
         lease, data = self.generations.read(key, lease)
-        return lease, *self.shelves.open(lease, data, self.clock())
+        return lease, *self.shelves.open(lease, data, self.clock(), asked=asked)
 
     def _names_live_assets(self, frame: Frame) -> bool:
         try:

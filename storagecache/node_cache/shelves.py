@@ -53,14 +53,19 @@ class Shelves:
         """Give the frame that this process holds for a lease."""
         return self.l1.get(lease.wire)
 
-    def open(self, lease: Lease, data: bytes | memoryview | None, now: float) -> tuple[Frame | None, str]:
-        """Verify what the shared tier had, follow a pointer, keep the frame in memory; gives it and its tier's name."""
+    def open(
+        self, lease: Lease, data: bytes | memoryview | None, now: float, *, asked: int
+    ) -> tuple[Frame | None, str]:
+        """Verify what the shared tier had, follow a pointer, keep the frame in memory; gives it and its tier's name.
+
+        A miss counts `asked` times: not at all when the same asker looks again.
+        """
         frame, tier = (None if data is None else self._verified(data, lease.wire)), "l2"
         if frame is None or frame.is_expired(now):
-            self._counters.add("l2_misses")
+            self._counters.add(l2_misses=asked)
             return None, tier
         if frame.kind == POINTER:
-            frame, tier = self._blob(frame), "l3"
+            frame, tier = self._blob(frame, asked=asked), "l3"
             if frame is None or frame.is_expired(now):
                 return None, tier
         if frame.kind != VALUE:
@@ -149,7 +154,7 @@ class Shelves:
             self.area.replace(name, pieces)
         return frame_of([name, size], now=frame.created, ttl=ttl, kind=POINTER)
 
-    def _blob(self, pointer: Frame) -> Frame | None:
+    def _blob(self, pointer: Frame, *, asked: int) -> Frame | None:
         """Follow a pointer; a blob that is gone or damaged is a miss."""
         try:
             name, _size = pointer.value()
@@ -159,7 +164,7 @@ class Shelves:
             return None
         frame = None if data is None else self._verified(data, name)
         if frame is None:
-            self._counters.add("l3_misses")
+            self._counters.add(l3_misses=asked)
         return frame
 
     def _verified(self, data: bytes | memoryview, key: str) -> Frame | None:

@@ -50,21 +50,24 @@ class Counters:
                 counts[name] += amount
             counts["seconds_saved"] += seconds_saved
 
-    def hit(self, tier: str, size: int, seconds_saved: float) -> None:
-        """Count a hit of a tier that served a caller; in one step, since it is on the shortest way."""
+    def hit(self, tier: str, size: int, seconds_saved: float, *, asked: int) -> None:
+        """Count a hit of a tier that served a caller; in one step, since it is on the shortest way.
+
+        `asked` is 0 for a second look, whose misses the first one counted.
+        """
         counts = self._counts
         with self._lock:
             counts["hits"] += 1
             counts[f"{tier}_hits"] += 1
             counts[f"{tier}_bytes"] += size
-            counts["l1_misses"] += tier != "l1"
+            counts["l1_misses"] += asked and tier != "l1"
             counts["seconds_saved"] += seconds_saved
 
     def miss(self, tier: str, *, asked: int) -> None:
         """Count a look-up that found nothing, whose last word had `tier`; `asked` is 0 for a second look."""
         with self._lock:
             self._counts["misses"] += asked
-            self._counts["l1_misses"] += tier != "l1"
+            self._counts["l1_misses"] += asked and tier != "l1"
 
     def tree(self) -> Stats:
         """Give all counts: tiers as trees of their own."""

@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from assets.admin.plots import Bar, Rate, bars, columns, rates
 from assets.models import Asset, StoredObject
+from assets.services.trash import trash_tree
+from assets.services.usage_upkeep import fold
 from storagecache.environment import Environment
 from storagecache.node_cache import NodeCacheKey
 from tests.admin.conftest import HOSTILE, MakeAsset, MakeUser, add_rows
@@ -69,6 +71,22 @@ def test_purge_shows_its_figures_before_it_takes_anything(
     assert StoredObject.objects.filter(pk=asset.object_id).exists()
     client.post(f"{BOARD}purge/")
     assert not StoredObject.objects.filter(pk=asset.object_id, state="ready").exists()
+
+
+def test_temp_and_trash_of_everybody_stand_beside_the_purge(
+    make_asset: MakeAsset, client_of: ClientOf, staff: User, admin_user: User
+) -> None:
+    for owner, length in ((staff, 1000), (admin_user, 500)):
+        make_asset(owner, "t.bin", b"x" * length, bucket="temp")
+        list(trash_tree(owner.pk, make_asset(owner, "old.bin", b"x" * 10 * length).pk))
+    passing = client_of(admin_user).get(f"{BOARD}?figures").context["passing"]
+    assert [(name, shown.replace("\xa0", " "), count) for name, shown, count in passing] == [
+        ("Temp", "1.5 KB", 2),
+        ("Trash", "14.6 KB", 2),
+    ]
+    fold()
+    assert passing == client_of(admin_user).get(BOARD).context["passing"]
+    assert "passing" not in client_of(staff).get(BOARD).context
 
 
 def test_cache_is_cleared_by_workflow_and_never_by_accident(client_of: ClientOf, admin_user: User) -> None:

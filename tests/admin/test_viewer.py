@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,9 +11,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from assets.admin.ancestry import SMALL, picture_of
 from assets.admin.viewer import HEAD, hex_lines, view_of
 from assets.media.samples import samples
 from assets.models import Derivation
+from assets.services.lineage import trace
 from tests.admin.conftest import HOSTILE, SVG, MakeAsset
 from tests.admin.test_pages import page
 
@@ -87,6 +90,33 @@ def test_page_of_an_asset_draws_its_lineage_under_the_policy_at_a_constant_cost(
     assert " style=" not in shown
     assert answer["Content-Security-Policy"].startswith("default-src 'self';")
     assert costs[0] == costs[1]
+
+
+def test_lineage_goes_three_steps_each_way_and_is_bounded(
+    make_asset: MakeAsset, client_of: ClientOf, admin_user: User
+) -> None:
+    chain = [make_asset(admin_user, f"step {number}.png") for number in range(9)]
+    for source, target in pairwise(chain):
+        Derivation.objects.create(source=source, asset=target)
+    for number in range(20):
+        Derivation.objects.create(source=chain[4], asset=make_asset(admin_user, f"more {number}.png"))
+    client = client_of(admin_user)
+    small, large = (client.get(page(chain[4]) + query) for query in ("", "?lineage"))
+    drawn = small.context["lineage"].svg
+    assert [f"step {number}.png</text>" in drawn for number in range(9)] == [False, *[True] * 7, False]
+    assert drawn.count("<rect") == 3 + 1 + 6 + 1 + 1
+    assert "More of the lineage" in small.content.decode()
+    assert large.context["lineage"].svg.count("<rect") == 4 + 1 + 20 + 3
+    assert client.get(page(make_asset(admin_user))).context["lineage"] is None
+
+
+def test_lineage_that_is_a_ring_is_drawn(make_asset: MakeAsset, admin_user: User) -> None:
+    first, second = make_asset(admin_user, "first.png"), make_asset(admin_user, "second.png")
+    Derivation.objects.create(source=first, asset=second)
+    Derivation.objects.create(source=second, asset=first)
+    drawn = picture_of(first, trace(first, depth=3), SMALL)
+    assert drawn is not None
+    assert (drawn.svg.count("<rect"), drawn.svg.count("<path")) == (2, 2)
 
 
 def test_share_and_replace_are_for_the_owner(

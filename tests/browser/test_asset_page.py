@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FloatRect, Page, expect
 
 from assets.media.samples import film, pdf, samples, tone
 from tests.browser.test_library import page, state, watch
@@ -38,10 +38,47 @@ def test_sound_image_and_pdf_are_shown(service: Service, page: Page) -> None:
     page.locator("audio").evaluate("e => e.readyState || new Promise(r => e.addEventListener('loadedmetadata', r))")
     show(page, service, put(service, "pixel.png", "image/png", PIXEL))
     assert page.locator(".asset-image img").evaluate("e => e.decode().then(() => e.naturalWidth)") == 1
-    page.click(".asset-image")
-    expect(page.locator(".asset-image")).to_have_attribute("aria-pressed", "true")
     show(page, service, put(service, "page.pdf", "application/pdf", pdf("hello")))
     expect(page.locator("iframe")).to_be_visible()
+
+
+def test_image_is_zoomed_and_moved_by_buttons_keys_wheel_and_drag(service: Service, page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    image = next(sample for sample in samples() if sample.name == "rings 01.png")
+    show(page, service, put(service, "zoomed.png", "image/png", image.content))
+    stage, told = page.locator(".asset-image"), page.locator("#zoom-told")
+    expect(told).to_have_text(re.compile(r"\d+ %"))
+    fitting = told.text_content() or ""
+    page.get_by_role("button", name="1:1").click()
+    expect(told).to_have_text("100 %")
+    page.get_by_role("button", name="Larger").click()
+    expect(told).to_have_text("125 %")
+    stage.focus()
+    for _ in range(8):
+        page.keyboard.press("+")
+    expect(told).to_have_text("745 %")
+    left = place(page)
+    page.keyboard.press("ArrowRight")
+    assert place(page)["x"] == pytest.approx(left["x"] - 60, abs=1)
+    stage.hover()
+    page.mouse.down()
+    box = stage.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2 + 30, box["y"] + box["height"] / 2 + 20)
+    page.mouse.up()
+    assert place(page)["x"] == pytest.approx(left["x"] - 30, abs=1)
+    page.mouse.wheel(0, -100)
+    expect(told).to_have_text("910 %")
+    page.keyboard.press("0")
+    expect(told).to_have_text(fitting)
+    assert page.locator(".asset-image img").evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
+
+
+def place(page: Page) -> FloatRect:
+    """Give where the image lies on the screen."""
+    box = page.locator(".asset-image img").bounding_box()
+    assert box is not None
+    return box
 
 
 def test_texts_tables_and_unknown_bytes_are_shown_as_what_they_are(service: Service, page: Page) -> None:

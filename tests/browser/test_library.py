@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests.browser.test_security import PIXEL, base, put
 from tests.server.service import Service
@@ -20,7 +20,7 @@ class Watch:
 
     def __init__(self, page: Page, site: str) -> None:
         self.troubles: list[str] = []
-        page.on("console", lambda line: self.troubles.append(line.text) if line.type == "error" else None)
+        page.on("console", lambda line: self.troubles.append(_told(line)) if line.type == "error" else None)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
         page.on("dialog", lambda dialog: (self.troubles.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on(
@@ -34,6 +34,10 @@ class Watch:
     @staticmethod
     def _is_own(url: str, site: str) -> bool:
         return url.startswith(f"{site}/") or not url.startswith(("http:", "https:", "ws"))
+
+
+def _told(line: ConsoleMessage) -> str:
+    return f"{line.text} {line.location.get('url', '')}"
 
 
 @pytest.fixture(scope="module")

@@ -362,6 +362,8 @@ def test_stats_count_what_happened(make_cache: MakeCache, clock: Clock) -> None:
     cache.get("absent")
     stats = cache.stats()
     assert (stats["hits"], stats["misses"], stats["computes"], stats["sets"]) == (1, 2, 1, 1)
+    assert (stats["l1"]["hits"], stats["l1"]["misses"]) == (1, 2)
+    assert (stats["l2"]["hits"], stats["l2"]["misses"]) == (0, 2)
     assert stats["seconds_saved"] > 0
     assert stats["l1"]["entries"] == 1
     cache.flush()

@@ -21,10 +21,12 @@ from storagecache.node_cache.codec import Encoded, decode_value
 from storagecache.node_cache.errors import FrameError, NotCacheableError
 from storagecache.node_cache.frames import HEADER, PREFIX_BYTES, frame_bytes, frame_of, mac_key, read_frame
 from tests.node_cache.parts import NOW, SECRET, same
+from tests.node_cache.seeded import seeded_values
 from tests.node_cache.values import VALUES
 
 KEY = mac_key(SECRET)
 COUNT = int(os.environ.get("PROPERTY_COUNT", "1000"))  # the nightly run takes 100,000
+HYPOTHESIS_COUNT = 5000  # of values; its other examples are as cheap as bytes
 pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 
 
@@ -36,10 +38,16 @@ def there_and_back(value: Any, *, writable: bool = False) -> Any:
     return read_frame(framed(value), "key", KEY).value(writable=writable)
 
 
-@settings(max_examples=COUNT, deadline=None)
+@settings(max_examples=min(COUNT, HYPOTHESIS_COUNT), deadline=None)
 @given(VALUES)
 def test_value_round_trips_exactly(value: Any) -> None:
     assert same(there_and_back(value), value)
+
+
+def test_many_values_round_trip_exactly() -> None:
+    for value in seeded_values(seed=11, count=COUNT):
+        found = there_and_back(value)
+        assert same(found, value), value
 
 
 def test_frame_carries_its_times() -> None:

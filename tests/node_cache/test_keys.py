@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import os
 import pickle
 import shutil
@@ -26,10 +25,12 @@ from storagecache.node_cache import NodeCacheKey, NotCacheableError, node_cache_
 from storagecache.node_cache.frames import frame_of
 from storagecache.node_cache.references import unregister_assets
 from tests.node_cache.parts import Node, OtherNode, PrintedNode, ShyNode, VersionedNode
+from tests.node_cache.seeded import seeded_inputs
 from tests.node_cache.values import INPUTS
 
 NAN = float("nan")
 COUNT = int(os.environ.get("PROPERTY_COUNT", "300"))
+HYPOTHESIS_COUNT = 2000
 pytestmark = pytest.mark.timeout(120 + COUNT // 30)
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -242,14 +243,24 @@ SCRIPT = """
 import pickle, sys
 from storagecache.node_cache import node_cache_key
 from tests.node_cache.parts import Node
-for properties in pickle.load(open(sys.argv[1], "rb")):
-    print(node_cache_key(Node(properties)).digest)
+with open(sys.argv[1], "rb") as file:
+    for _ in range(int(sys.argv[2])):
+        print(node_cache_key(Node(pickle.load(file))).digest)
 """
 
 
 def other_pythons() -> list[str]:
-    found = [shutil.which(name) for name in ("python3.12", "python3.13")]
-    return [sys.executable, *(path for path in found if path and _has_packages(path))]
+    """Give this Python, and those of the other supported versions that have the packages."""
+    versions = [
+        version for version in ("3.11", "3.12", "3.13") if version != f"{sys.version_info[0]}.{sys.version_info[1]}"
+    ]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = {}
+    for version in versions:
+        on_path = [path for path in [shutil.which(f"python{version}")] if path]
+        candidates = [*on_path, *map(str, sorted(pyenv.glob(f"{version}*/bin/python{version}")))]
+        found[version] = next(filter(_has_packages, candidates), None)
+    return [sys.executable, *filter(None, found.values())]
 
 
 def _has_packages(python: str) -> bool:
@@ -257,34 +268,45 @@ def _has_packages(python: str) -> bool:
     return probe.returncode == 0
 
 
-@functools.cache
-def generated() -> list[dict[str, Any]]:
-    """Give COUNT inputs, the same for each process that they are tried in."""
-    inputs: list[dict[str, Any]] = []
+def generated() -> Iterator[dict[str, Any]]:
+    """Give COUNT inputs: some of hypothesis' choice, and as many others as are wanted."""
+    chosen: list[dict[str, Any]] = []
 
-    @settings(max_examples=COUNT, deadline=None, database=None)
+    @settings(max_examples=min(COUNT, HYPOTHESIS_COUNT), deadline=None, database=None)
     @given(INPUTS)
     def gather(properties: dict[str, Any]) -> None:
-        inputs.append(properties)
+        chosen.append(properties)
 
     gather()
-    return inputs
+    yield from chosen
+    yield from seeded_inputs(seed=5, count=COUNT)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Give a file of inputs and the digests of their keys here."""
+    path, digests = tmp_path_factory.mktemp("keys") / "inputs", []
+    with path.open("wb") as file:
+        for properties in generated():
+            pickle.dump(properties, file)
+            digests.append(node_cache_key(Node(properties)).digest)
+    return path, digests
 
 
 @pytest.mark.parametrize("python", other_pythons())
 @pytest.mark.parametrize("seed", ["0", "1", "424242"])
-def test_keys_are_equal_in_other_processes(tmp_path: Path, python: str, seed: str) -> None:
-    inputs = generated()
-    (tmp_path / "inputs").write_bytes(pickle.dumps(inputs))
+def test_keys_are_equal_in_other_processes(corpus: tuple[Path, list[str]], python: str, seed: str) -> None:
+    path, digests = corpus
+    assert len(digests) > COUNT
     done = subprocess.run(
-        [python, "-c", SCRIPT, str(tmp_path / "inputs")],
+        [python, "-c", SCRIPT, str(path), str(len(digests))],
         cwd=ROOT,
         env=os.environ | {"PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [node_cache_key(Node(properties)).digest for properties in inputs]
+    assert done.stdout.split() == digests
 
 
 def test_class_without_source_has_equal_keys_in_other_processes() -> None:

@@ -47,3 +47,10 @@ def test_derived_defaults_are_as_the_table_says(tmp_path: Path) -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert [t for t in targets if "://" not in t and not (path.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "docs" / "decisions").glob("*.md")), ids=lambda p: p.name)
+def test_decision_has_the_number_of_its_file(path: Path) -> None:
+    named = re.fullmatch(r"(\d{4})-[a-z0-9-]+\.md", path.name)
+    assert named
+    assert path.read_text(encoding="utf-8").startswith(f"# {int(named[1])}. ")

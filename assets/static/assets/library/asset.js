@@ -2,16 +2,14 @@
 
 import { ask, refusal, token } from "./api.js";
 import { size } from "./text.js";
+import { Zoom } from "./zoom.js";
 
 const page = document.getElementById("asset-view");
 const told = document.getElementById("asset-told");
 const id = page.dataset.asset;
 
-const image = page.querySelector("button.asset-image");
-image?.addEventListener("click", () => {
-  const isLarge = image.classList.toggle("asset-zoomed");
-  image.setAttribute("aria-pressed", String(isLarge));
-});
+const stage = page.querySelector(".asset-image");
+if (stage) new Zoom(stage, { tools: document.getElementById("zoom"), told: document.getElementById("zoom-told") });
 
 document.getElementById("share")?.addEventListener("click", async () => {
   const life = Number(document.getElementById("share-life").value);
