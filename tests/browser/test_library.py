@@ -230,8 +230,8 @@ def test_band_selects_the_cells_that_it_meets(service: Service, page: Page) -> N
 @pytest.mark.parametrize("edge", ["left", "right", "path", "tree"])
 def test_band_begins_beside_the_cells_too(service: Service, page: Page, edge: str) -> None:
     for number in range(3):
-        put(service, f"beside {number}.txt", "text/plain", b"%d" % number)
-    show(page, service, "?q=beside%20")
+        put(service, f"margin {number}.txt", "text/plain", b"%d" % number)
+    show(page, service, "?q=margin")
     expect(page.locator("#cells [role=option]")).to_have_count(3)
     cells, path = (page.locator(name).bounding_box() for name in ("#cells", "#path"))
     tree = page.locator("#folders").bounding_box()
