@@ -42,6 +42,7 @@ class Server:
     answers: Callable[[], bool]
     environment: dict[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    has_children: bool = False  # which may outlive it for a moment
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -109,6 +110,16 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process = None
+        if self.has_children:
+            self._wait_for_children()
+
+    def _wait_for_children(self) -> None:
+        # PostgreSQL's backends hold its shared memory until they notice that it was killed; meanwhile it cannot start.
+        deadline = time.monotonic() + STOP_SECONDS
+        while left := list(_processes_in(self.folder)):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.command[0]} left {left} behind")
+            time.sleep(0.02)  # a poll of ending processes
 
 
 @dataclass(slots=True)
@@ -410,7 +421,7 @@ def new_postgres(folder: Path) -> PostgresServer:
     flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     command = [*as_user, str(binaries / "postgres"), "-D", str(data), *flags]
     is_ready = [str(binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
-    server = Server(command, folder, lambda: subprocess.run(is_ready).returncode == 0)
+    server = Server(command, folder, lambda: subprocess.run(is_ready).returncode == 0, has_children=True)
     server.stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
     return PostgresServer(server, port, binaries)
 
@@ -443,6 +454,14 @@ def _folder(name: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _processes_in(folder: Path) -> Iterator[int]:
+    """Give the processes that work in a folder or below it."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            if (entry / "cwd").readlink().is_relative_to(folder):
+                yield int(entry.name)
 
 
 def _accepts(port: int) -> bool:
