@@ -16,6 +16,8 @@ from tests.server.processes import alive, descendants, until
 from tests.server.service import Service
 from tests.servers import require
 
+_DETACHING = 10  # seconds until strace must have let go of its processes
+
 
 def web_processes(service: Service) -> list[int]:
     """Give the processes that answer: the children of granian's main process."""
@@ -48,7 +50,16 @@ def injected(processes: list[int], calls: str, what: str) -> Iterator[None]:
         assert tracer.poll() is None, tracer.stderr.read() if tracer.stderr else ""
         yield
     finally:
-        tracer.send_signal(signal.SIGINT)
+        _end(tracer)
+
+
+def _end(tracer: subprocess.Popen[bytes]) -> None:
+    tracer.send_signal(signal.SIGINT)
+    try:
+        tracer.communicate(timeout=_DETACHING)
+    except subprocess.TimeoutExpired:
+        # strace may wait for ever for a thread of a process that it has just killed. The kernel lets go of all with it.
+        tracer.kill()
         tracer.communicate()
 
 
