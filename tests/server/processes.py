@@ -67,9 +67,17 @@ def descendants(root: int) -> list[int]:
 
 
 def alive(process: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
+    """Tell whether a thread of a process runs; a zombie does not, but others may still hold files beside it."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        threads = list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return False
+    return any(map(_runs, threads))
+
+
+def _runs(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except OSError:
         return False
 
