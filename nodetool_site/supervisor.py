@@ -15,14 +15,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 
 from nodetool_site import logs
 from nodetool_site.runs import run_folder
 from storagecache.environment import ConfigurationError, Environment, share_metrics
+from storagecache.interrupts import on_signals
 
 logger = logging.getLogger("nodetool_site.supervisor")  # run as a program, its own name is __main__
 
@@ -100,7 +101,7 @@ class Supervisor:
     programs: Sequence[Program]
     stop_seconds: float = STOP_SECONDS
     _children: list[Child] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _stopping: bool = False
 
     def run(self) -> None:
         """Start everything and return when a signal asked to stop and all children have ended.
@@ -108,16 +109,18 @@ class Supervisor:
         Raises:
             StartError: a program does not stay up.
         """
-        for number in STOP_SIGNALS:
-            signal.signal(number, lambda *_: self._stop.set())
+        sleep = on_signals(STOP_SIGNALS, self._stop)
         self._children = [Child(program) for program in self.programs]
         try:
-            while not self._stop.is_set():
+            while not self._stopping:
                 for child in self._children:
                     child.look()
-                self._stop.wait(LOOK_EVERY)
+                sleep(LOOK_EVERY)
         finally:
             self._end_children()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
 
     def _end_children(self) -> None:
         running = [child.process for child in self._children if child.process is not None]

@@ -31,8 +31,10 @@ from assets.services.schedule import Outcome, Status, Work, forget, plan, run_if
 from assets.services.usage_upkeep import fold
 from assets.workflows.jobs import recover_jobs
 from storagecache.environment import Environment
+from storagecache.interrupts import Sleep, on_signals
 from storagecache.node_cache.area import drop_expired, trim
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 TICK: Final = 60.0  # seconds between two looks at what is due
 TIDY_EVERY: Final = 60  # ticks
 FIRST_VERIFY: Final = timedelta(minutes=10)  # after the first start of all
@@ -54,22 +56,21 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Work until a signal comes; work in progress is cut, and the next worker goes on from there."""
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _stop)
+            sleep = on_signals(STOP_SIGNALS, _stop)
             logger.info("worker started tick=%d", TICK)
             environment = Environment.current()
             if _has_no_catalog(environment):
                 logger.info("worker idle reason=memory-storage")
-                work([], sleep=_sleep)
+                work([], sleep=sleep)
             _recover()
             # Beside the purge, which may take long. It dies with the process; whatever it was at is done again.
             threading.Thread(target=work_forever, name="previews", daemon=True).start()
-            work(tasks(environment), sleep=_sleep)
+            work(tasks(environment), sleep=sleep)
         except Stopped:
             logger.info("worker stopped")
 
 
-def work(chosen: Sequence[Task], *, sleep: Callable[[float], None]) -> NoReturn:
+def work(chosen: Sequence[Task], *, sleep: Sleep) -> NoReturn:
     """Do each of these every minute until `sleep` raises. One that fails keeps nobody from work, and is tried again."""
     while True:
         sleep(TICK)
@@ -177,11 +178,7 @@ def _drop_connection() -> None:
         logger.exception("connection not closed")
 
 
-def _sleep(seconds: float) -> None:
-    threading.Event().wait(seconds)  # a signal's handler runs at once, and raises
-
-
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the first one is enough
     raise Stopped
