@@ -410,7 +410,7 @@ def test_purge_on_a_full_disk_takes_the_oldest_temp_and_no_more(
     for number in range(5):
         put_old_temp(owner, f"t{number}", b"%d" % number * 100)
     free = SimpleNamespace(free=1000)
-    monkeypatch.setattr("assets.services.purging.shutil.disk_usage", lambda folder: free)
+    monkeypatch.setattr("assets.services.purging.crowding.shutil.disk_usage", lambda folder: free)
     bounded(temp_min_free_bytes=1150)
     assert purge(grace=GRACE).expired == 2
     free.free = 1200
@@ -421,7 +421,7 @@ def test_purge_on_a_full_disk_takes_the_oldest_temp_and_no_more(
 def test_purge_of_crowded_temp_takes_many_in_small_sections(
     memory: Buckets, owner: User, bounded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.services.purging._SECTION", 2)
+    monkeypatch.setattr("assets.services.purging.crowding.SECTION", 2)
     for number in range(7):
         put_old_temp(owner, f"t{number}", b"x" * 100)
     bounded(temp_max_bytes=100)
