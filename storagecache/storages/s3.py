@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypedDict
 
@@ -45,7 +46,7 @@ from storagecache.storages.s3_connection import (
     s3_error,
     status_of,
 )
-from storagecache.storages.s3_reading import buffered, open_object
+from storagecache.storages.s3_reading import buffered, seekable
 from storagecache.storages.streams import read_full, rewind
 
 if TYPE_CHECKING:
@@ -288,7 +289,11 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         return [upload["UploadId"] for upload in uploads if upload["Key"] == key]
 
     def _open(self, name: str) -> File[bytes]:
-        return File(open_object(self, name), name)
+        """Open it as a seekable file: one GetObject at once, one more for each read behind a seek."""
+        answer = self.get_range(name, 0, None)
+        assert answer is not None  # only a range can be unsatisfiable
+        body = buffered(answer["Body"], f"Cannot read {self.bucket}/{name}")
+        return File(seekable(body, answer["ContentLength"], partial(self.open_stream, name)), name)
 
     def _open_stream(self, name: str, start: int, length: int | None) -> BinaryIO:
         if length == 0:  # HTTP has no empty range; the caller still learns whether the object is there

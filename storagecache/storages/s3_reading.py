@@ -6,6 +6,7 @@ The calls themselves are made in `s3`.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from botocore.exceptions import BotoCoreError
@@ -15,8 +16,6 @@ from storagecache.storages.s3_connection import s3_error
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
 
-    from storagecache.storages.s3 import S3ObjectStorage
-
 _READ_BYTES: Final = 64 * 1024
 
 
@@ -25,13 +24,12 @@ def buffered(body: StreamingBody, what: str) -> BinaryIO:
     return io.BufferedReader(_BodyReader(body, what), buffer_size=_READ_BYTES)
 
 
-def open_object(storage: S3ObjectStorage, name: str) -> BinaryIO:
-    """Open a whole object as a seekable file: one GetObject at once, one more for each read behind a seek.
+def seekable(first: BinaryIO, size: int, reopen: Callable[[int], BinaryIO]) -> BinaryIO:
+    """Give an object of `size` bytes as a seekable file: `first` is all of it, `reopen` gives it from a byte on.
 
-    Raises:
-        ObjectNotFoundError, BackendUnavailableError
+    It is reopened for each read behind a seek, and not for a seek alone.
     """
-    return io.BufferedReader(_ObjectReader(storage, name), buffer_size=_READ_BYTES)
+    return io.BufferedReader(_ObjectReader(first, size, reopen), buffer_size=_READ_BYTES)
 
 
 class _BodyReader(io.RawIOBase):
@@ -56,17 +54,13 @@ class _BodyReader(io.RawIOBase):
 
 
 class _ObjectReader(io.RawIOBase):
-    """What `open_object` gives, unbuffered."""
+    """What `seekable` gives, unbuffered."""
 
-    def __init__(self, storage: S3ObjectStorage, name: str) -> None:
-        self._storage = storage
-        self._name = name
+    def __init__(self, first: BinaryIO, size: int, reopen: Callable[[int], BinaryIO]) -> None:
+        self._stream: BinaryIO | None = first
+        self._size = size
+        self._reopen = reopen
         self._position = 0
-        self._stream: BinaryIO | None = None
-        answer = storage.get_range(name, 0, None)
-        assert answer is not None  # only a range can be unsatisfiable
-        self._size = answer["ContentLength"]
-        self._stream = buffered(answer["Body"], f"Cannot read {storage.bucket}/{name}")
 
     def readable(self) -> bool:
         return True
@@ -90,7 +84,7 @@ class _ObjectReader(io.RawIOBase):
         if self._position >= self._size:
             return 0
         if self._stream is None:
-            self._stream = self._storage.open_stream(self._name, self._position)
+            self._stream = self._reopen(self._position)
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
