@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _BESIDE_FILE: Final = 8 << 20  # bytes that a form may have beside its file
-_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
+_MULTIPART: Final = "multipart/form-data"
+_FORMS: Final = frozenset({_MULTIPART, "application/x-www-form-urlencoded"})
 _JSON_FILE: Final = 4 << 20  # bytes
 
 
@@ -39,9 +40,10 @@ class UploadingCaller(Caller):
         request.upload_handlers = [handler]
         length = announced_length(request)
         body = RequestBody(request.META["wsgi.input"], length or 0)
+        closing = _Closing((request.content_params or {}).get("boundary", ""))
         # Where Django reads the body from: it wants a file, with lines.
-        request._stream = cast("BinaryIO", io.BufferedReader(_Raw(body), BLOCK))
-        request.nodetool_form = _Incoming(handler, body, length)  # type: ignore[attr-defined]
+        request._stream = cast("BinaryIO", io.BufferedReader(_Raw(body, closing), BLOCK))
+        request.nodetool_form = _Incoming(handler, body, closing, length)  # type: ignore[attr-defined]
         try:
             return super().__call__(request)
         except BaseException:
@@ -49,11 +51,28 @@ class UploadingCaller(Caller):
             raise
 
 
+class _Closing:
+    """Watches a form go by for the boundary that closes it (RFC 2046 5.1.1): Django takes a form without one."""
+
+    def __init__(self, boundary: str) -> None:
+        self._mark = b"--%b--" % boundary.encode()
+        self._tail = b""
+        self.came = False
+
+    def watch(self, block: bytes) -> None:
+        """Look at the next bytes; the boundary may lie across two blocks."""
+        short = len(self._mark) - 1
+        seam = self._tail + block[:short]
+        self.came = self.came or self._mark in seam or self._mark in block
+        self._tail = (seam if len(block) < short else block)[-short:]
+
+
 class _Raw(io.RawIOBase):
     """The body as the lowest layer of Python's files."""
 
-    def __init__(self, body: RequestBody) -> None:
+    def __init__(self, body: RequestBody, closing: _Closing) -> None:
         self._body = body
+        self._closing = closing
 
     def readable(self) -> bool:
         return True
@@ -61,6 +80,7 @@ class _Raw(io.RawIOBase):
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer)
         block = self._body.read(len(view))
+        self._closing.watch(block)
         view[: len(block)] = block
         return len(block)
 
@@ -69,6 +89,7 @@ class _Raw(io.RawIOBase):
 class _Incoming:
     handler: StagingUploadHandler
     body: RequestBody
+    closing: _Closing
     length: int | None
 
 
@@ -86,7 +107,7 @@ def read_form(request: HttpRequest) -> AssetForm:
     What Django refuses, and what makes it break off, is put into words by `assets.api.errors`.
 
     Raises:
-        BadRequestError: two files, or two of the field `json`.
+        BadRequestError: two files, or two of the field `json`, or no closing boundary.
         LengthRequiredError: nobody can tell whether it is whole.
         DigestMismatchError: it was cut on its way.
         ObjectTooLargeError, StorageFullError, SlowBodyError, BackendUnavailableError: the file could not be taken.
@@ -100,6 +121,8 @@ def read_form(request: HttpRequest) -> AssetForm:
     _ = request.POST  # the CSRF check may have read it, then it is there
     if incoming.body.left and request.content_type in _FORMS:
         raise DigestMismatchError(f"The form ended {incoming.body.left} bytes early.")
+    if request.content_type == _MULTIPART and not incoming.closing.came:
+        raise BadRequestError("The form has no closing boundary, so its last part may be cut.")
     for refused in incoming.handler.refused:
         raise refused.error
     return AssetForm(_json_of(request), _file_of(request))

@@ -298,6 +298,28 @@ def test_post_of_a_form_that_was_cut_stores_nothing(client: Client) -> None:
     assert not StoredObject.objects.exists()
 
 
+FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="json"\r\n\r\n{"name": "a"}\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n%s\r\n'
+)
+
+
+@pytest.mark.parametrize("size", [10, (1 << 20) - 1, (1 << 20) + 1])
+@pytest.mark.parametrize("end", [b"", b"--b", b"--b\r\n", b"--b-", b"--"])
+def test_post_of_a_form_without_its_closing_boundary_stores_nothing(client: Client, end: bytes, size: int) -> None:
+    sent = client.generic("POST", "/api/assets", FORM % (b"x" * size) + end, "multipart/form-data; boundary=b")
+    refused(sent, 400, "closing boundary")
+    assert not Asset.objects.exists()
+    assert not StoredObject.objects.exists()
+
+
+@pytest.mark.parametrize("end", [b"--b--", b"--b--\r\n", b"--b-- \r\nan epilogue"])
+def test_post_of_a_form_is_taken_wherever_its_closing_boundary_lies(client: Client, end: bytes) -> None:
+    for size in range(65_300, 65_310):  # so that the boundary lies on both sides of a block's end, and across it
+        sent = client.generic("POST", "/api/assets", FORM % (b"x" * size) + end, "multipart/form-data; boundary=b")
+        assert (sent.status_code, sent.json()["size"]) == (200, size)
+
+
 def test_post_of_a_form_in_chunks_is_refused(client: Client) -> None:
     response = client.generic("POST", "/api/assets", b"", HTTP_TRANSFER_ENCODING="chunked")
     refused(response, 411, "Content-Length")
