@@ -124,7 +124,7 @@ def test_kill_at_a_system_call_loses_nothing_and_tears_nothing(tmp_path: Path) -
             old = stand.ledger.pop(key, None)
             with injected(victims, call, f"signal=SIGKILL:when={when}"):
                 answer = stand.send("PUT", f"/storage/assets/{key}", body=body)
-                killed += not all(map(alive, victims))
+            killed += not all(map(alive, victims))  # by now: a tracer holds what it has killed
             stand.note(key, old, body, answer)
             stand.recover()
             stand.look(number)
