@@ -92,6 +92,7 @@ class Engine(Protocol):
     lookup: str  # SQL that joins to each id of `f`, one by one, its asset `a`, and begins the conditions
     takes_copies: bool  # `copy_catalog` may copy a catalog of another engine into it
     bytewise_collation: str | None  # under which text sorts by its bytes; None: it always does
+    reads_limited_in_order: bool  # of a subquery with ORDER BY and LIMIT, as many rows as are wanted, in its order
     hiding: str  # SQL before a column for which the planner may not choose an index
     position: str  # the function of SQL that tells where in a text another one begins, 0 where it does not
     names: NameIndex | None  # None: names are indexed where they are

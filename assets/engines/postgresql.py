@@ -24,6 +24,7 @@ class PostgreSQL(Engine):
     lookup = "CROSS JOIN LATERAL (SELECT * FROM assets_asset AS b WHERE b.id = f.id OFFSET 0) AS a WHERE TRUE"
     takes_copies = True
     bytewise_collation = "C"
+    reads_limited_in_order = False
     position = "strpos"
     hiding = ""
     names = None

@@ -29,6 +29,8 @@ class SQLite(Engine):
     lookup = "CROSS JOIN assets_asset AS a WHERE a.id = f.id"
     takes_copies = False
     bytewise_collation = None
+    # Such a subquery is never flattened (https://www.sqlite.org/optoverview.html, 11) and runs beside what reads it.
+    reads_limited_in_order = True
     position = "instr"
     hiding = "+"  # https://www.sqlite.org/optoverview.html, 3
     names = TrigramTable()

@@ -84,8 +84,8 @@ class Page(Generic[Row]):
 def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page[Asset]:
     """Give one page of an owner's live assets.
 
-    Costs one SELECT; one more for a parent, one more where filters combine or no index sorts what they find, and three
-    where they find many but few in common; twice that at folders by size.
+    Costs one SELECT; one more for a parent, one more where filters combine or no index sorts what they find, and up to
+    five where they find many but few in common (`assets.services.pages`); twice that at folders by size.
 
     Raises:
         ObjectNotFoundError: the parent is no folder of this owner.

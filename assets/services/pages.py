@@ -26,6 +26,7 @@ MANY: Final = (
     100_000  # assets that are gathered where a walk meets fewer yet; behind them an order is walked to its end
 )
 WINDOW: Final = 1000  # assets that a first walk looks at
+WIDER: Final = 8  # times as many that a second one does: what is alike often lies together
 _ASSET: Final = "a.id"
 _LIVE: Final = " AND a.trashed_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > %s)"
 
@@ -91,29 +92,33 @@ class Wanted:
 def find(wanted: Wanted, few: Narrowing | None, fetch: Callable[[Sql], list[Row]]) -> list[Row]:
     """Give what `fetch` gives for the ids of the page; `few` is what `fewest` told.
 
-    Costs one statement; up to five where a first walk did not fill the page.
+    Costs one statement; two where a first walk did not fill the page, and up to six where a wider one did not.
     """
     if wanted.is_led:
         return fetch(walked(wanted, None))
     if few:
         return fetch(gathered(wanted, few))
-    found = fetch(walked(wanted, wanted.window))
-    return found if len(found) == wanted.count else _find_rare(wanted, found, fetch)
+    for window in (wanted.window, wanted.window * WIDER):
+        found = fetch(walked(wanted, window))
+        if len(found) == wanted.count:
+            return found
+    return _find_rare(wanted, found, fetch)
 
 
 def _find_rare(wanted: Wanted, met: list[Row], fetch: Callable[[Sql], list[Row]]) -> list[Row]:
-    """Gather the page, or walk as far as what a first walk met lets expect, whichever looks at less."""
-    far = min(wanted.window * wanted.count // (len(met) + 1) * 3 // 2, MANY)
-    window = _window(wanted, Sql("")) + _limit(wanted.window)
-    walked_by, *counts = _counts([window, *_alone(wanted.owner_id, wanted.conditions, far)])
-    if walked_by < wanted.window:  # that was all
+    """Gather the page, or walk as far as what a wide walk met lets expect, whichever looks at less."""
+    window = wanted.window * WIDER
+    far = min(2 * window * wanted.count // (len(met) + 1), MANY)  # twice what is expected
+    parts = [_window(wanted, Sql("")) + _limit(window), *_alone(wanted.owner_id, wanted.conditions, far)]
+    walked_by, *counts = _counts(parts)
+    if walked_by < window:  # that was all
         return met
     if rare := _least(wanted.conditions, counts, far):
         return fetch(gathered(wanted, rare))
-    found = fetch(walked(wanted, far))
+    found = fetch(walked(wanted, far)) if far < MANY else []
     if len(found) == wanted.count:
         return found
-    rare = narrowest(wanted.owner_id, wanted.conditions, MANY)
+    rare = narrowest(wanted.owner_id, wanted.conditions, MANY) if far < MANY else None
     return fetch(gathered(wanted, rare) if rare else walked(wanted, None))
 
 
@@ -135,7 +140,8 @@ def walked(wanted: Wanted, limit: int | None) -> Sql:
         return Sql("SELECT f.id FROM (") + _window(wanted, _meeting(wanted, others, _ASSET)) + last + Sql(") AS f")
     window = _window(wanted, Sql("")) + (_limit(limit) if limit else Sql(""))
     head = Sql("SELECT a.id FROM (") + window + Sql(f") AS f {engine().lookup}")
-    return head + _meeting(wanted, others, "f.id") + sort.by("f.rank", "f.id") + last
+    is_sorted = limit is not None and engine().reads_limited_in_order
+    return head + _meeting(wanted, others, "f.id") + (Sql("") if is_sorted else sort.by("f.rank", "f.id")) + last
 
 
 def gathered(wanted: Wanted, narrow: Narrowing) -> Sql:
