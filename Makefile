@@ -3,6 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
+# Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -12,6 +14,7 @@ UV := uv==0.13.9
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP DJANGO_SETTINGS_MODULE
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_DEPS PIP_DRY_RUN PIP_PYTHON
 unexport PIP_REQUIRE_HASHES PIP_IGNORE_INSTALLED PIP_PRE PIP_UPGRADE_STRATEGY PIP_BUILD_CONSTRAINT
+parallel = -n $(JOBS) --dist loadfile
 clean_make := unset MAKEFLAGS MFLAGS MAKELEVEL;
 
 # Checks must not touch the user's own catalog and files.
@@ -28,11 +31,11 @@ help: ## This list
 run: venv ## Serve on http://127.0.0.1:7777 (HOST, PORT)
 	@$(clean_make) exec $(PY) -m nodetool_site.supervisor
 
-test: venv-dev ## Run the tests (ARGS="-k name" narrows them; REQUIRE_ALL=1 skips nothing)
-	@$(clean_make) exec $(PY) -m pytest $(ARGS)
+test: venv-dev ## Run the tests (ARGS="-k name" narrows them, JOBS=0 keeps them in one process; REQUIRE_ALL=1 skips nothing)
+	@$(clean_make) exec $(PY) -m pytest $(parallel) $(ARGS)
 
 test-postgresql: venv-dev ## Run them with their catalogs in PostgreSQL (needs its programs, not a running server)
-	@$(clean_make) exec $(PY) -m tests.postgresql $(ARGS)
+	@$(clean_make) exec $(PY) -m tests.postgresql $(parallel) $(ARGS)
 
 check: venv-dev ## Format, lint, types, import rules, system checks, missing migrations
 	@$(PY) -m ruff format --check .

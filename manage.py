@@ -11,7 +11,7 @@ def main() -> None:
     from django.conf import settings
     from django.core.management import execute_from_command_line
 
-    from storagecache.environment import ConfigurationError
+    from storagecache.variables import ConfigurationError
 
     try:
         settings.ALLOWED_HOSTS  # noqa: B018 (reads the settings now, where an error is one line)

@@ -6,7 +6,8 @@ from corsheaders.defaults import default_headers
 
 from nodetool_site import logs
 from storagecache import config
-from storagecache.environment import Environment, development_secret_key, make_folders
+from storagecache.environment import Environment
+from storagecache.machine import development_secret_key, make_folders
 
 ENVIRONMENT = Environment.current()
 BASE_DIR = Path(__file__).resolve().parent.parent

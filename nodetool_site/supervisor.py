@@ -22,8 +22,9 @@ from types import FrameType
 
 from nodetool_site import logs
 from nodetool_site.runs import run_folder
-from storagecache.environment import ConfigurationError, Environment, share_metrics
+from storagecache.environment import Environment, share_metrics
 from storagecache.interrupts import on_signals
+from storagecache.variables import ConfigurationError
 
 logger = logging.getLogger("nodetool_site.supervisor")  # run as a program, its own name is __main__
 

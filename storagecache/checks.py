@@ -18,7 +18,8 @@ from django.core.checks import Warning as Caution
 from django.utils.http import is_same_domain
 
 from storagecache import casts
-from storagecache.environment import SECRETS_FILE, Environment
+from storagecache.environment import Environment
+from storagecache.sources import SECRETS_FILE
 
 _KEY_LENGTH = 50  # characters; as Django's own check of a deployment
 _LEAST_BYTES: Final = 1 << 30  # free on a disk

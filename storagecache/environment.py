@@ -1,33 +1,27 @@
 """The configuration of the service: one frozen value, layered from files and the process environment.
 
-Nothing else reads the process environment, a `.env` file or the settings files. Later source wins:
-built-in default < settings.yaml < secrets.yaml < .env < .env.<ENV> < .env.<ENV>.local < process.
-Each value knows where it came from. What Django makes of it lives in `storagecache.config`.
+Nothing else reads the process environment. What the files and the process say is put together in `sources`, what
+cannot be served is in `rules`; each value knows where it came from. What Django makes of it lives in
+`storagecache.config`.
 """
 
 from __future__ import annotations
 
-import atexit
 import functools
-import io
 import os
 import re
-import secrets
 import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import environ
-import yaml
-from django.core.exceptions import ImproperlyConfigured
-
 from storagecache import casts
+from storagecache.rules import refusals
+from storagecache.sources import NO_DRAFTS, Drafts, Sources, Winners, choose_config_folder
+from storagecache.variables import ConfigurationError, Variable, cast_text
 
 if TYPE_CHECKING:
     from django.core.files.storage import Storage
@@ -39,27 +33,10 @@ PROJECT_FOLDER: Final = Path(__file__).resolve().parent.parent
 SIGNED_URL_LIFE: Final = 3600  # seconds a signed URL lives
 SIGNED_URL_WINDOW: Final = 900  # seconds inside which the same URL is returned again
 DEFAULT_SOURCE: Final = "default"
-PROCESS_SOURCE: Final = "environment"
-PYTEST_SOURCE: Final = "pytest"
-SETTINGS_FILE: Final = "settings.yaml"  # in the configuration folder
-SECRETS_FILE: Final = "secrets.yaml"
-CONFIG_VARIABLE: Final = "NODETOOL_CONFIG_DIR"  # decides where the other sources are, so it is none of them
 METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own name
+_SQLITE_URL: Final = "sqlite:///"
 
-
-class ConfigurationError(ImproperlyConfigured):
-    """A variable is missing or wrong; the message names the variable, its source and the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One variable as it is declared: its name outside, how its text is read, and what it is for."""
-
-    name: str
-    cast: Callable[[str], Any]
-    group: str
-    secret: bool = False
-    decided: str | None = None  # the property that says what holds while the variable is not set
+_port: Final = casts.whole_number(1, 65535)
 
 
 def _variable(
@@ -68,20 +45,6 @@ def _variable(
     # A secret must not travel into logs and tracebacks by way of repr().
     variable = Variable(name, cast, group, secret, decided)
     return field(default=default, repr=not secret, metadata={"variable": variable})
-
-
-_USER_INFO: Final = re.compile(r"//[^/@\s]*@")  # user and password of a URL
-_SQLITE_URL: Final = "sqlite:///"
-_YAML_NULL: Final = "tag:yaml.org,2002:null"
-_DOTENV: Final = re.compile(
-    r"""(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^"'\s].*?|)(?:\s+\#.*)?\Z""",
-    re.ASCII | re.VERBOSE,
-)
-Layer = tuple[str, Mapping[str, str]]  # (source, text of each variable by its outside name)
-Drafts = Mapping[Path, str]  # what a file is going to hold, by its path: read in its place
-_NO_DRAFTS: Final[Drafts] = MappingProxyType({})
-
-_port = casts.whole_number(1, 65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,18 +151,19 @@ class Environment:
         *,
         project_folder: Path = PROJECT_FOLDER,
         under_pytest: bool | None = None,
-        drafts: Drafts = _NO_DRAFTS,
+        drafts: Drafts = NO_DRAFTS,
     ) -> Environment:
         """Read every source and return the checked value; `drafts` take the place of files.
 
         Raises:
             ConfigurationError: naming the variable and its source; also when the combination cannot be served.
         """
-        is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
-        config_folder = _config_folder(process, is_test=is_test)
-        values, sources = _read_values(_layers(process, config_folder, project_folder, is_test=is_test, drafts=drafts))
-        environment = cls(config_folder=config_folder, sources=MappingProxyType(sources), **values)
-        _refuse_impossible(environment)
+        sources = _sources(process, project_folder, under_pytest, drafts)
+        winners = sources.winners(cls.variables())
+        values = _read_values(winners)
+        environment = cls(config_folder=sources.config_folder, sources=_origins(winners), **values)
+        for refusal in refusals(environment):
+            raise ConfigurationError(refusal)
         return environment
 
     @classmethod
@@ -261,6 +225,11 @@ class Environment:
         """Where the processes of this run keep their numbers; None: each for itself. Set by the supervisor."""
         folder = os.environ.get(METRICS_VARIABLE)
         return Path(folder) if folder else None
+
+    @property
+    def least_grace(self) -> int:
+        """The seconds for which bytes outlive their last reference at least, so that no signed URL loses them."""
+        return SIGNED_URL_LIFE + SIGNED_URL_WINDOW
 
     @property
     def workspace_folder(self) -> Path:
@@ -359,21 +328,18 @@ def inspect(
     *,
     project_folder: Path = PROJECT_FOLDER,
     under_pytest: bool | None = None,
-    drafts: Drafts = _NO_DRAFTS,
+    drafts: Drafts = NO_DRAFTS,
 ) -> Inspection:
     """Read every source (of this process, unless given) without giving up at the first wrong value.
 
     Raises:
         ConfigurationError: a file cannot be read, or ENV, which chooses the files, is wrong.
     """
-    process = os.environ if process is None else process
-    is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
-    config_folder = _config_folder(process, is_test=is_test)
-    winners = _winners(_layers(process, config_folder, project_folder, is_test=is_test, drafts=drafts))
+    sources = _sources(os.environ if process is None else process, project_folder, under_pytest, drafts)
+    winners = sources.winners(Environment.variables())
     values, problems = _read_leniently(winners)
-    sources = MappingProxyType({name: source for name, (source, _) in winners.items()})
-    environment = Environment(config_folder=config_folder, sources=sources, **values)
-    refusal = next(iter(problems.values()), None) or next(_refusals(environment), None)
+    environment = Environment(config_folder=sources.config_folder, sources=_origins(winners), **values)
+    refusal = next(iter(problems.values()), None) or next(refusals(environment), None)
     texts = {name: text for name, (_, text) in winners.items()}
     return Inspection(environment=environment, texts=texts, problems=problems, refusal=refusal)
 
@@ -384,7 +350,7 @@ def config_folder(process: Mapping[str, str] | None = None) -> Path:
     Raises:
         ConfigurationError
     """
-    return _config_folder(os.environ if process is None else process, is_test="pytest" in sys.modules)
+    return choose_config_folder(os.environ if process is None else process, is_test="pytest" in sys.modules)
 
 
 def default_text(attribute: str) -> str:
@@ -427,263 +393,45 @@ def keep_own_metrics() -> None:
     os.environ.pop(METRICS_VARIABLE, None)
 
 
-# --- sources -----------------------------------------------------------------------------------
+def _sources(process: Mapping[str, str], project_folder: Path, under_pytest: bool | None, drafts: Drafts) -> Sources:
+    is_test = "pytest" in sys.modules if under_pytest is None else under_pytest
+    return Sources(
+        process=process,
+        config_folder=choose_config_folder(process, is_test=is_test),
+        project_folder=project_folder,
+        is_test=is_test,
+        drafts=drafts,
+    )
 
 
-def _config_folder(process: Mapping[str, str], *, is_test: bool) -> Path:
-    chosen = process.get("NODETOOL_CONFIG_DIR", "").strip()
-    if is_test and not chosen:
-        return _test_folder()
-    try:
-        return casts.folder(chosen or "~/.config/nodetool")
-    except ValueError as error:
-        raise ConfigurationError(f"NODETOOL_CONFIG_DIR (from {PROCESS_SOURCE}) must be {error}.") from None
+def _origins(winners: Winners) -> Mapping[str, str]:
+    return MappingProxyType({name: source for name, (source, _) in winners.items()})
 
 
-@functools.cache
-def _test_folder() -> Path:
-    """Make a folder that tests may fill: never the user's own."""
-    path = Path(tempfile.mkdtemp(prefix="nodetool-test-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
-
-
-def _layers(
-    process: Mapping[str, str], config_folder: Path, project_folder: Path, *, is_test: bool, drafts: Drafts
-) -> list[Layer]:
-    """Give (source, values) of every source, weakest first."""
-    layers = [_yaml_layer(config_folder / name, drafts) for name in (SETTINGS_FILE, SECRETS_FILE)]
-    layers.append(_dotenv_layer(project_folder / ".env"))
-    last: Layer = (PYTEST_SOURCE, {**process, "ENV": "test"}) if is_test else (PROCESS_SOURCE, process)
-    env = _read_values([*layers, last], only="ENV")[0].get("env", "development")
-    layers.extend(_without_env(_dotenv_layer(project_folder / f".env.{env}{suffix}")) for suffix in ("", ".local"))
-    layers.append((PROCESS_SOURCE, process))
-    return [*layers, (PYTEST_SOURCE, {"ENV": "test"})] if is_test else layers
-
-
-def _without_env(layer: Layer) -> Layer:
-    """Drop ENV from a file that was itself chosen by ENV."""
-    source, values = layer
-    return source, {name: value for name, value in values.items() if name != "ENV"}
-
-
-def _yaml_layer(path: Path, drafts: Drafts) -> Layer:
-    root = compose_yaml(path, drafts[path] if path in drafts else _read_text(path))
-    if root is None or root.tag == _YAML_NULL:
-        return str(path), {}
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigurationError(f"{path} must hold lines of the form NAME: value.")
-    declared = {variable.name for variable in Environment.variables().values()}
-    named = [(key.value, value) for key, value in root.value if isinstance(key, yaml.ScalarNode)]
-    return str(path), {name: _yaml_text(path, name, value) for name, value in named if name in declared}
-
-
-def compose_yaml(path: Path, text: str) -> yaml.Node | None:
-    """Parse without turning words into values: YAML reads `0123` as 83 and `12:30` as 750.
+def _read_values(winners: Winners) -> dict[str, Any]:
+    """Cast the texts; an empty one means the built-in default.
 
     Raises:
-        ConfigurationError: it is not YAML; `path` and the line are named.
+        ConfigurationError: at the first one that is wrong.
     """
-    try:
-        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        # The parser's own text would quote the file, secrets included: only the place is told.
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigurationError(f"{path} is not valid YAML{place}. Mend or remove the file.") from None
-    return node
-
-
-def _yaml_text(path: Path, name: str, node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return "" if node.tag == _YAML_NULL else str(node.value)
-    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
-        return ",".join(str(item.value) for item in node.value)
-    shape = "mapping" if isinstance(node, yaml.MappingNode) else "list of lists or mappings"
-    raise ConfigurationError(f"{name} in {path} must be a single value or a list, not a {shape}.")
-
-
-def _dotenv_layer(path: Path) -> Layer:
-    class Reader(environ.Env):  # type: ignore[misc]
-        ENVIRON: dict[str, str] = {}  # django-environ's own name; a fresh dict, never os.environ
-
-    lines = enumerate(_read_text(path).splitlines(), start=1)
-    Reader.read_env(
-        io.StringIO("\n".join(_dotenv_line(path, number, line.strip()) for number, line in lines)), overwrite=True
-    )
-    return str(path), Reader.ENVIRON
-
-
-def _dotenv_line(path: Path, number: int, line: str) -> str:
-    """Drop a comment behind a blank and refuse what django-environ would skip, secrets and all, into the log."""
-    if not line or line.startswith("#"):
-        return ""
-    match = _DOTENV.match(line)
-    if not match:
-        raise ConfigurationError(f"{path} line {number} is not of the form NAME=value. Mend or remove the line.")
-    return f"{match['name']}={match['value']}"
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read: {reason}. Mend the file or its permissions.") from None
-
-
-def _read_values(layers: list[Layer], *, only: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
-    """Cast the winning text of each variable; an empty text means the built-in default."""
     values: dict[str, Any] = {}
-    winners = _winners(layers)
     for attribute, variable in Environment.variables().items():
-        if variable.name not in winners or only not in {None, variable.name}:
-            continue
-        source, text = winners[variable.name]
+        source, text = winners.get(variable.name, (DEFAULT_SOURCE, ""))
         if text.strip():
-            values[attribute] = _cast(variable, text, source)
-    return values, {name: source for name, (source, _) in winners.items()}
+            values[attribute] = cast_text(variable, text, source)
+    return values
 
 
-def _winners(layers: list[Layer]) -> dict[str, tuple[str, str]]:
-    """Give source and text of every variable that any layer names: the last one's."""
-    names = [variable.name for variable in Environment.variables().values()]
-    found = ((name, ((s, v[name]) for s, v in reversed(layers) if name in v)) for name in names)
-    return {name: winner for name, candidates in found if (winner := next(candidates, None))}
-
-
-def _read_leniently(winners: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_leniently(winners: Winners) -> tuple[dict[str, Any], dict[str, str]]:
     """Cast what can be cast; give the values by field, and what is wrong with the others by variable."""
     values, problems = {}, {}
     for attribute, variable in Environment.variables().items():
         source, text = winners.get(variable.name, (DEFAULT_SOURCE, ""))
         try:
-            values.update({attribute: _cast(variable, text, source)} if text.strip() else {})
+            values.update({attribute: cast_text(variable, text, source)} if text.strip() else {})
         except ConfigurationError as error:
             problems[variable.name] = str(error)
     return values, problems
-
-
-def _cast(variable: Variable, text: str, source: str) -> object:
-    try:
-        text.encode("utf-8")
-        return variable.cast(text)
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{variable.name} (from {source}) is not UTF-8 text.") from None
-    except ValueError as error:
-        shown = "set" if variable.secret else repr(_USER_INFO.sub("//***@", text[:80]))
-        raise ConfigurationError(f"{variable.name} (from {source}) is {shown}, but must be {error}.") from None
-
-
-# --- rules across variables --------------------------------------------------------------------
-
-
-def _refuse_impossible(environment: Environment) -> None:
-    """Refuse what could not be served, before anything starts."""
-    for problem in _refusals(environment):
-        raise ConfigurationError(problem)
-
-
-def _refusals(environment: Environment) -> Iterator[str]:
-    return filter(None, (rule(environment) for rule in _RULES))
-
-
-def _production_needs(environment: Environment) -> str | None:
-    if environment.env != "production":
-        return None
-    missing = [name for name, value in _needed_in_production(environment).items() if not value]
-    if not missing:
-        return None
-    return (
-        f"ENV=production needs {' and '.join(missing)}. Set SECRET_KEY to 50 or more random characters "
-        "and ALLOWED_HOSTS to the host names of this service, such as files.example.org."
-    )
-
-
-def _needed_in_production(environment: Environment) -> dict[str, object]:
-    return {"SECRET_KEY": environment.secret_key, "ALLOWED_HOSTS": environment.allowed_hosts}
-
-
-def _grace_outlives_urls(environment: Environment) -> str | None:
-    needed = SIGNED_URL_LIFE + SIGNED_URL_WINDOW
-    if environment.grace_time >= needed:
-        return None
-    source = environment.source_of("GRACE_TIME")
-    return (
-        f"GRACE_TIME (from {source}) is {environment.grace_time} s, but must be at least {needed} s: "
-        "the life of a signed URL and its window, so that no link loses its bytes."
-    )
-
-
-def _memory_forgets(environment: Environment) -> str | None:
-    under_pytest = environment.source_of("ENV") == PYTEST_SOURCE
-    if under_pytest or environment.storage_kind != "memory":
-        return None
-    kept = {"DATABASE_URL": environment.database_url, "DB_PATH": environment.db_path}
-    named = [name for name, value in kept.items() if value]
-    if not named:
-        return None
-    return (
-        f"ASSET_STORAGE=memory forgets its bytes at each start, so its catalog must be thrown away too: "
-        f"unset {' and '.join(named)} (from {environment.source_of(named[0])}), "
-        "or choose ASSET_STORAGE=filesystem or s3."
-    )
-
-
-def _loopback_only(environment: Environment) -> str | None:
-    if environment.auth != "local" or casts.is_loopback(environment.host):
-        return None
-    source = environment.source_of("HOST")
-    return (
-        f"HOST (from {source}) is {environment.host!r}, but AUTH_PROVIDER=local lets every caller in as the local "
-        "user, so it only serves 127.0.0.1. Set AUTH_PROVIDER=token to serve other machines."
-    )
-
-
-def _hosts_are_named(environment: Environment) -> str | None:
-    """A page whose name is made to point at 127.0.0.1 (DNS rebinding) would be the local user."""
-    if environment.auth != "local" or "*" not in environment.allowed_hosts:
-        return None
-    source = environment.source_of("ALLOWED_HOSTS")
-    return (
-        f"ALLOWED_HOSTS (from {source}) has '*', but AUTH_PROVIDER=local trusts every page that this machine's browser "
-        "shows under an allowed name. Name the hosts, or set AUTH_PROVIDER=token."
-    )
-
-
-def _buckets_are_names(environment: Environment) -> str | None:
-    buckets = {"ASSET_BUCKET": environment.asset_bucket, "ASSET_TEMP_BUCKET": environment.asset_temp_bucket}
-    for name, bucket in buckets.items():
-        if environment.storage_kind == "s3" and bucket and bucket.startswith("/"):
-            source = environment.source_of(name)
-            return f"{name} (from {source}) is the path {bucket!r}, but S3 needs the name of a bucket."
-    return None
-
-
-def _folders_differ(environment: Environment) -> str | None:
-    if environment.storage_kind != "filesystem":
-        return None
-    folders = {environment.asset_folder, environment.temp_folder, environment.cache_folder}
-    if len(folders) == 3:
-        return None
-    return (
-        f"Assets ({environment.asset_folder}), temp objects ({environment.temp_folder}) and the node cache "
-        f"({environment.cache_folder}) need three folders. Set ASSET_FOLDER or TEMP_FOLDER, "
-        "ASSET_BUCKET or ASSET_TEMP_BUCKET to another one."
-    )
-
-
-_RULES: Final = (
-    _production_needs,
-    _grace_outlives_urls,
-    _memory_forgets,
-    _loopback_only,
-    _hosts_are_named,
-    _buckets_are_names,
-    _folders_differ,
-)
 
 
 # --- small helpers of the value ----------------------------------------------------------------
@@ -718,51 +466,3 @@ def _forced_s3(alias: str) -> Storage:
     from storagecache import config
 
     return storages.create_storage(config.s3_storage(Environment.current(), alias))
-
-
-def development_secret_key(config_folder: Path) -> str:
-    """Read the key of this machine, made once with mode 0600; two processes that start at once get the same.
-
-    Raises:
-        ConfigurationError: the configuration folder cannot be written.
-    """
-    path = config_folder / "secret_key"
-    try:
-        config_folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _publish(path, secrets.token_urlsafe(48))
-        key = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
-        raise ConfigurationError(f"{path} cannot be made or read: {reason}. Mend it or set SECRET_KEY.") from None
-    if not key:
-        raise ConfigurationError(f"{path} is empty. Remove it, and a new key is made; or set SECRET_KEY.")
-    return key
-
-
-def make_folders(environment: Environment) -> None:
-    """Make the configuration folder and the one of the SQLite catalog.
-
-    Raises:
-        ConfigurationError: one of them cannot be made.
-    """
-    for path in (environment.config_folder, environment.catalog_path.parent):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The folder {path} cannot be made: {error.strerror}. Mend it, or set NODETOOL_CONFIG_DIR or DB_PATH."
-            ) from None
-
-
-def _publish(path: Path, text: str) -> None:
-    """Make the file whole or not at all; the first of two processes wins."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret_key-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        Path(draft).unlink()

@@ -20,22 +20,10 @@ from typing import Any, Final
 
 import yaml
 
-from storagecache.environment import (
-    CONFIG_VARIABLE,
-    DEFAULT_SOURCE,
-    PROCESS_SOURCE,
-    SECRETS_FILE,
-    SETTINGS_FILE,
-    ConfigurationError,
-    Environment,
-    Inspection,
-    Variable,
-    compose_yaml,
-    config_folder,
-    default_text,
-    inspect,
-)
+from storagecache.environment import DEFAULT_SOURCE, Environment, Inspection, config_folder, default_text, inspect
+from storagecache.sources import CONFIG_VARIABLE, PROCESS_SOURCE, SECRETS_FILE, SETTINGS_FILE, compose_yaml
 from storagecache.storages.durable import sync_folder
+from storagecache.variables import ConfigurationError, Variable
 
 MASK: Final = "***"
 _LOCK_FILE: Final = "settings.lock"

@@ -6,8 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 from django.core.files.storage import storages
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 pytest_plugins = ["tests.servers", "tests.roles", "tests.manage"]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Let PostgreSQL count its users from 1001: many tests make user 1 themselves, and then others."""
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT setval(pg_get_serial_sequence('auth_user', 'id'), 1000)")
+            connection.close()
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,18 @@ def change_environment(monkeypatch: pytest.MonkeyPatch) -> ChangeEnvironment:
 
 
 @pytest.fixture
+def owner(transactional_db: None) -> User:
+    """Give a user."""
+    return User.objects.create_user("owner")
+
+
+@pytest.fixture
+def stranger(transactional_db: None) -> User:
+    """Give another user."""
+    return User.objects.create_user("stranger")
+
+
+@pytest.fixture
 def no_failures_yet() -> Iterator[None]:
     """Forget who failed to log in before and behind this test."""
     cache.clear()

@@ -143,6 +143,16 @@ class SeaweedServer:
             "region_name": self.region_name,
         }
 
+    def variables(self, bucket: str = "") -> dict[str, str]:
+        """Give the variables of a service that keeps its objects in a bucket here, by default a new one."""
+        return {
+            "ASSET_STORAGE": "s3",
+            "ASSET_BUCKET": bucket or self.new_bucket(),
+            "S3_ENDPOINT_URL": self.endpoint_url,
+            "S3_ACCESS_KEY_ID": self.access_key,
+            "S3_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
     def new_bucket(self) -> str:
         """Make an empty bucket for one test; returns its name."""
         name = f"bucket-{next(self._numbers)}"

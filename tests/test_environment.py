@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 from django.core.files.storage import storages
 
-from storagecache.environment import (
-    ConfigurationError,
-    Environment,
-    development_secret_key,
-    make_folders,
-)
+from storagecache.environment import Environment
+from storagecache.machine import development_secret_key, make_folders
+from storagecache.variables import ConfigurationError
 
 PRODUCTION = {"ENV": "production", "SECRET_KEY": "k" * 50, "ALLOWED_HOSTS": "files.example.org"}
 

@@ -28,8 +28,9 @@ from assets.models import Asset
 from assets.services import purge
 from assets.services.tokens import create_token
 from nodetool_site.logs import refusal_without_traceback
-from storagecache.environment import ConfigurationError, Environment
+from storagecache.environment import Environment
 from storagecache.storages.durable import STAGED_PREFIX
+from storagecache.variables import ConfigurationError
 from tests.roles import PASSWORD, SECRET, ChangeEnvironment, Everybody, local, remote, stored, with_session, with_token
 
 CODE = Path(__file__).resolve().parent.parent

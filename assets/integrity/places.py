@@ -8,11 +8,19 @@ from itertools import groupby
 from typing import Final, cast
 
 from django.core.files.storage import storages
+from django.db.models import Q
 
+from assets.models import StoredObject
+from assets.services.sections import release_connection
+from storagecache.errors import BackendUnavailableError
 from storagecache.storages.base import ObjectStorage
 
 CATALOGUED: Final = ("assets", "temp")
 _ALL: Final = (*CATALOGUED, "cache")
+
+
+class UnknownBucketError(BackendUnavailableError):
+    """The catalog names a bucket that is not configured now: nothing can be told about its objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,24 @@ def find_places() -> list[Place]:
     """Give each physical bucket of the catalog once: with S3, assets, temp and cache may share one."""
     ordered = sorted(CATALOGUED, key=_identity)
     return [_place(tuple(aliases)) for _, aliases in groupby(ordered, key=_identity)]
+
+
+def refuse_unknown_buckets(places: list[Place]) -> None:
+    """Refuse when the catalog has rows of a bucket that is not configured.
+
+    Raises:
+        UnknownBucketError
+    """
+    known = Q()
+    for place in places:
+        known |= Q(bucket=place.bucket, storage__in=place.aliases)
+    stray = StoredObject.objects.exclude(known).order_by().values_list("storage", "bucket").first()
+    release_connection()
+    if stray is not None:
+        raise UnknownBucketError(
+            f"The catalog has objects of {stray[0]!r} in the bucket {stray[1]!r}, which is not configured now. "
+            "Configure the recorded bucket, or move the objects."
+        )
 
 
 def _place(aliases: tuple[str, ...]) -> Place:

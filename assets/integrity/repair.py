@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from assets.integrity import quarantine
 from assets.integrity.counters import MENDERS, differing
+from assets.integrity.findings import Kind
 from assets.integrity.identity import UnsureError, refuse_older_catalog, refuse_wrong_bucket
-from assets.integrity.places import Place, find_places
+from assets.integrity.places import Place, find_places, refuse_unknown_buckets
 from assets.integrity.runs import KEPT_FINDINGS, RunKind, fail, verify
-from assets.integrity.verify import Kind, refuse_unknown_buckets
 from assets.models import IntegrityFinding, IntegrityRun, Rendition, StoredObject
 from assets.services.previews import ask
 from assets.services.sections import release_connection

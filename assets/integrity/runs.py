@@ -16,9 +16,10 @@ from uuid import UUID
 from django.db import DatabaseError
 from django.utils import timezone
 
+from assets.integrity.findings import Finding, Kind
 from assets.integrity.identity import note_run
 from assets.integrity.places import find_places
-from assets.integrity.verify import Finding, Kind, Position, Step, Verification
+from assets.integrity.verify import Position, Step, Verification
 from assets.models import IntegrityFinding, IntegrityRun, StoredObject
 from assets.services.holders import is_process, new_holder, place_of
 from assets.services.sections import release_connection, write_section

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
@@ -37,6 +39,19 @@ def readable_errors(*, returncode: int) -> Iterator[None]:
         yield
     except (StorageError, DatabaseError) as error:
         raise CommandError(str(error).strip(), returncode=returncode) from error
+
+
+def user_named(name: str) -> User:
+    """Find a user by the name they log in with.
+
+    Raises:
+        CommandError: there is none.
+    """
+    try:
+        found: User = get_user_model()._default_manager.get_by_natural_key(name)
+    except get_user_model().DoesNotExist as error:
+        raise CommandError(f"There is no user {name!r}.") from error
+    return found
 
 
 def refuse_memory(*, returncode: int) -> None:

@@ -14,11 +14,13 @@ from uuid import UUID
 from django.contrib.auth.models import AbstractBaseUser
 
 from assets.services import release_connection
-from assets.workflows.core import AssetLike, Binding, Used, changed_uri, user_id_of
+from assets.workflows.binding import Binding, Used, user_id_of
+from assets.workflows.finding import AssetLike
 from assets.workflows.fonts import find_font
 from assets.workflows.job_inputs import ManifestEntry, read_manifest
 from assets.workflows.media import MediaContext
 from assets.workflows.references import AssetRef, is_reference, map_references, reference_from, references_in
+from assets.workflows.resolving import content_of
 from assets.workflows.threads import anywhere, in_event_loop, in_worker, twin
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
@@ -68,7 +70,7 @@ class ProcessingContext(MediaContext):
 
     def for_node(self, node_id: str) -> ProcessingContext:
         """Give a context of the same job for another node, which has used nothing yet."""
-        return _bound(replace(self.binding, node_id=node_id), Used(), self._known_manifest)
+        return _bound(replace(self.binding, node_id=node_id), Used(), self._finder.known_manifest)
 
     @anywhere
     def use(self, *assets: AssetLike) -> None:
@@ -78,7 +80,7 @@ class ProcessingContext(MediaContext):
             ValueError: one of them is not found.
         """
         for asset in assets:
-            self._note(self._asset(asset))
+            self._finder.noted(self._finder.find(asset))
 
     # --- to another process --------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class ProcessingContext(MediaContext):
         here = reference.data is not None or reference.uri.startswith(("memory://", "data:"))
         if not here:
             return reference
-        found = self._content(reference)
+        found = content_of(reference, self._finder)
         with found.open_whole() as stream:
             asset = self.create_asset(reference.type, found.content_type, stream, temporary=True)
         return self.reference_to(asset, type(reference))
@@ -278,7 +280,7 @@ class ProcessingContext(MediaContext):
     def _encoded(self, reference: AssetRef) -> AssetRef:
         if reference.is_empty():
             return reference
-        return changed_uri(replace(reference, data=None), uri=self.asset_to_data_uri(reference))
+        return replace(reference, data=None, uri=self.asset_to_data_uri(reference))
 
 
 class _NotKeptError(Exception):

@@ -173,14 +173,10 @@ class JobStoppedError(SystemExit):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadedExecution:
-    """Runs callables in a thread of this process: the fastest start, and no isolation. A command is refused.
+class OnThisMachine:
+    """What strategies have in common that run a job on this machine, as the user of the service."""
 
-    Python cannot kill a thread: cancel and time limit raise in it at its next step, and `job.is_cancelled()` tells it.
-    """
-
-    strategy: str = field(default="threaded", init=False)
+    __slots__ = ()
 
     def owner(self) -> Owner | None:
         """Give None: the user of the service."""
@@ -189,8 +185,19 @@ class ThreadedExecution:
     def plan(
         self, environment: Environment, layout: Layout, inputs: Iterable[Input], secret_files: Iterable[str]
     ) -> MountPlan:
-        """Plan for this machine; the variables of this process stay as they are."""
+        """Plan for this machine."""
         return plan_for_host(environment, layout, inputs, secret_files=secret_files)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadedExecution(OnThisMachine):
+    """Runs callables in a thread of this process: the fastest start, and no isolation. A command is refused.
+
+    Python cannot kill a thread: cancel and time limit raise in it at its next step, and `job.is_cancelled()` tells it.
+    The variables of this process stay as they are.
+    """
+
+    strategy: str = field(default="threaded", init=False)
 
     def start(self, launch: Launch, log: LogTail) -> Running:
         """Start the thread."""

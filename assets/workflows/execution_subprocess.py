@@ -9,16 +9,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
 from assets.workflows import inside, keeper
-from assets.workflows.execution import ExecutionError, Launch, LogTail, Owner, Running
-from assets.workflows.mounts import Input, Layout, MountPlan, plan_for_host
-from storagecache.environment import PROJECT_FOLDER, Environment
+from assets.workflows.execution import ExecutionError, Launch, LogTail, OnThisMachine, Running
+from storagecache.environment import PROJECT_FOLDER
 
 _BLOCK: Final = 64 << 10
 _END_SECONDS: Final = 10.0  # a keeper that takes longer is killed itself
@@ -26,20 +24,10 @@ _PATH: Final = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/u
 
 
 @dataclass(frozen=True, slots=True)
-class SubprocessExecution:
+class SubprocessExecution(OnThisMachine):
     """Runs callables with this Python, and commands, in a process group that a keeper watches."""
 
     strategy: str = field(default="subprocess", init=False)
-
-    def owner(self) -> Owner | None:
-        """Give None: the user of the service."""
-        return None
-
-    def plan(
-        self, environment: Environment, layout: Layout, inputs: Iterable[Input], secret_files: Iterable[str]
-    ) -> MountPlan:
-        """Plan for this machine."""
-        return plan_for_host(environment, layout, inputs, secret_files=secret_files)
 
     def start(self, launch: Launch, log: LogTail) -> Running:
         """Start the keeper, which starts the job."""

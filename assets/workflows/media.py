@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from assets.workflows import audio, images, tables, video
-from assets.workflows.core import AssetLike, ContentLike, CoreContext
+from assets.workflows.core import CoreContext
+from assets.workflows.finding import AssetLike
 from assets.workflows.libraries import need
+from assets.workflows.making import ContentLike
 from assets.workflows.memory_values import value_content
 from assets.workflows.references import AssetRef, AudioRef, DataframeRef, ImageRef, TextRef, VideoRef, decode_base64
+from assets.workflows.resolving import content_of
 from assets.workflows.threads import anywhere, twin
 
 if TYPE_CHECKING:
@@ -162,7 +165,7 @@ class MediaContext(CoreContext):
             if table.has_rows():
                 made = need("pandas", "Making a table").DataFrame(table.data, columns=list(table.columns) or None)
                 return cast("pd.DataFrame", made)
-        found = self._content(table)
+        found = content_of(table, self._finder)
         with found.open_whole() as stream:
             return tables.read_table(stream, found.content_type)
 

@@ -1,13 +1,41 @@
-"""What lies under `memory://` as a file: images as PNG, tables as Parquet, arrays as NPY, text as UTF-8."""
+"""Objects of this process under `memory://`: kept for a while, found again, and each as the file that it would be.
+
+Images are PNG, tables Parquet, arrays NPY, text UTF-8.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 from assets.content_types import OCTET_STREAM, resolve_content_type
 from assets.workflows.tables import PARQUET, write_parquet
+from storagecache.environment import Environment
+from storagecache.errors import ObjectNotFoundError
+
+MEMORY_TTL: Final = 3600.0  # seconds that a value is kept, unless newer ones need its room
+
+_MISSING: Final = object()
+
+
+def keep_value(value: Any) -> str | None:
+    """Keep an object under a new memory:// URI; None when it is too large for that."""
+    uri = f"memory://{uuid4().hex}"
+    return uri if Environment.get_memory_uri_cache().set(uri, value, ttl=MEMORY_TTL) else None
+
+
+def kept_value(uri: str) -> Any:
+    """Give the very object under a memory:// URI.
+
+    Raises:
+        ObjectNotFoundError: it was dropped meanwhile, or is another process's.
+    """
+    value = Environment.get_memory_uri_cache().get(uri, _MISSING)
+    if value is _MISSING:
+        raise ObjectNotFoundError("This memory:// value is of another process, or was dropped: make it again.")
+    return value
 
 
 def value_content(value: Any) -> tuple[bytes, str]:

@@ -1,7 +1,7 @@
 """Objects in an S3 bucket, of AWS or of any server that speaks its protocol. Importing this imports boto3 (97 MB).
 
 Every trip to the server is made here, and costs what its docstring says. How the server is reached, and what its
-errors mean, is in `s3_connection`.
+errors mean, is in `s3_connection`; bodies as files are in `s3_reading`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypedDict
 
@@ -45,10 +46,10 @@ from storagecache.storages.s3_connection import (
     s3_error,
     status_of,
 )
+from storagecache.storages.s3_reading import buffered, seekable
 from storagecache.storages.streams import read_full, rewind
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import (
         CompletedPartTypeDef,
@@ -64,7 +65,6 @@ MIN_PART_BYTES: Final = 5 * 1024 * 1024  # same page; the last part may be small
 _QUARANTINE: Final = "quarantine/"  # no key of ours begins like this
 _COPY_BYTES: Final = 64 * 1024 * 1024  # copied in one call, so that none outlasts the read timeout
 _LAST_CHARACTER: Final = "\U0010ffff"
-_READ_BYTES: Final = 64 * 1024
 _PATIENCE: Final = 3  # calls in a row that timed out, before others are refused without asking
 logger = logging.getLogger(__name__)
 
@@ -289,14 +289,18 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         return [upload["UploadId"] for upload in uploads if upload["Key"] == key]
 
     def _open(self, name: str) -> File[bytes]:
-        return File(io.BufferedReader(_ObjectReader(self, name), buffer_size=_READ_BYTES), name)
+        """Open it as a seekable file: one GetObject at once, one more for each read behind a seek."""
+        answer = self.get_range(name, 0, None)
+        assert answer is not None  # only a range can be unsatisfiable
+        body = buffered(answer["Body"], f"Cannot read {self.bucket}/{name}")
+        return File(seekable(body, answer["ContentLength"], partial(self.open_stream, name)), name)
 
     def _open_stream(self, name: str, start: int, length: int | None) -> BinaryIO:
         if length == 0:  # HTTP has no empty range; the caller still learns whether the object is there
             self._size(name)
             return io.BytesIO()
         answer = self.get_range(name, start, length)
-        return io.BytesIO() if answer is None else _buffered(answer["Body"], f"Cannot read {self.bucket}/{name}")
+        return io.BytesIO() if answer is None else buffered(answer["Body"], f"Cannot read {self.bucket}/{name}")
 
     def get_range(self, name: str, start: int, length: int | None) -> GetObjectOutputTypeDef | None:
         """Make one GetObject, its body unread; None when the object ends before `start` (416)."""
@@ -475,82 +479,6 @@ class S3ObjectStorage(ObjectStorage, S3Storage):  # type: ignore[misc]  # django
         except (ClientError, BotoCoreError):
             return False
         return True
-
-
-class _BodyReader(io.RawIOBase):
-    """The body of one answer, with botocore's errors made ours. Closing it early drops the connection."""
-
-    def __init__(self, body: StreamingBody, what: str) -> None:
-        self._body = body
-        self._what = what
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        try:
-            return self._body.readinto(buffer)  # type: ignore[arg-type]  # any buffer, says urllib3
-        except BotoCoreError as error:
-            raise s3_error(error, self._what) from error
-
-    def close(self) -> None:
-        self._body.close()
-        super().close()
-
-
-class _ObjectReader(io.RawIOBase):
-    """A whole object as a seekable file: one GetObject at once, one more for each read behind a seek."""
-
-    def __init__(self, storage: S3ObjectStorage, name: str) -> None:
-        self._storage = storage
-        self._name = name
-        self._position = 0
-        self._stream: BinaryIO | None = None
-        answer = storage.get_range(name, 0, None)
-        assert answer is not None  # only a range can be unsatisfiable
-        self._size = answer["ContentLength"]
-        self._stream = _buffered(answer["Body"], f"Cannot read {storage.bucket}/{name}")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        if base + offset != self._position:
-            self._drop_stream()
-            self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        if self._position >= self._size:
-            return 0
-        if self._stream is None:
-            self._stream = self._storage.open_stream(self._name, self._position)
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        self._drop_stream()
-        super().close()
-
-    def _drop_stream(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = None
-
-
-def _buffered(body: StreamingBody, what: str) -> BinaryIO:
-    return io.BufferedReader(_BodyReader(body, what), buffer_size=_READ_BYTES)
 
 
 def _range(start: int, length: int | None) -> str:

@@ -6,7 +6,6 @@ import io
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,22 +17,17 @@ from django.utils import timezone
 from assets.ids import new_id
 from assets.models import Asset, fold_name
 from assets.services import AssetDetails, create_asset
-from storagecache.environment import Environment
+from tests.assets.conftest import make_folder  # noqa: F401  # for the tests here
+from tests.roles import ChangeEnvironment
 
 STRANGER = "203.0.113.9"  # not this machine, so not the local user
-Configure = Callable[..., Environment]
+Configure = ChangeEnvironment
 
 
 @pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
+def configure(change_environment: ChangeEnvironment) -> Configure:
     """Give a function that changes fields of the environment for this test."""
-
-    def change(**fields: Any) -> Environment:
-        changed = replace(Environment.current(), **fields)
-        monkeypatch.setattr(Environment, "current", staticmethod(lambda: changed))
-        return changed
-
-    return change
+    return change_environment
 
 
 @pytest.fixture
@@ -89,21 +83,6 @@ def make_file(owner: User, name: str = "a.png", content: bytes = b"0123456789", 
         details=AssetDetails(**details),
     )
     return Asset.objects.select_related("object").get(pk=asset.pk)
-
-
-def make_folder(owner: User, name: str = "folder", parent: Asset | None = None) -> Asset:
-    """Make a folder's row."""
-    now = timezone.now()
-    return Asset.objects.create(
-        owner=owner,
-        name=name,
-        name_folded=fold_name(name),
-        parent=parent,
-        is_folder=True,
-        content_type="folder",
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def copies(asset: Asset, count: int) -> list[Asset]:

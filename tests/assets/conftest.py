@@ -15,12 +15,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import storages
 from django.db import connection
+from django.utils import timezone
 
-from assets.models import Account, Asset, StoredObject
+from assets.models import Account, Asset, StoredObject, fold_name
 from assets.services import open_asset, put_content, release_connection
 from storagecache.environment import Environment
 
 ALIASES = ("assets", "temp")
+BLOCKED = 0.05  # seconds after which a call counts as blocked by the one beside it
 KINDS = ("memory", "filesystem", "s3")
 
 
@@ -82,21 +84,18 @@ def memory(request: pytest.FixtureRequest, tmp_path: Path, settings: Any) -> Buc
     return make_buckets("memory", tmp_path, request, settings)
 
 
-@pytest.fixture
-def owner(transactional_db: None) -> User:
-    """Give a user."""
-    return User.objects.create_user("owner")
-
-
-@pytest.fixture
-def stranger(transactional_db: None) -> User:
-    """Give another user."""
-    return User.objects.create_user("stranger")
-
-
 def put(owner: User, key: str, data: bytes, *, bucket: str = "assets", **options: Any) -> Asset:
     """Put bytes at an address."""
     return put_content(owner=owner, bucket=bucket, key=key, content=io.BytesIO(data), **options).asset
+
+
+def make_folder(owner: User, name: str = "folder", parent: Asset | None = None) -> Asset:
+    """Make a folder's row."""
+    now = timezone.now()
+    return Asset.objects.create(
+        owner=owner, name=name, name_folded=fold_name(name), parent=parent, is_folder=True, content_type="folder",
+        created_at=now, updated_at=now,
+    )  # fmt: skip
 
 
 def read(asset: Asset) -> bytes:
@@ -182,6 +181,29 @@ def at_once(*calls: Callable[[], Any]) -> list[Background]:
     for task in running:
         assert task.wait(), "still blocked"
     return running
+
+
+def interleaved(
+    number: int, first: Callable[[], Any], second: Callable[[], Any], allowed: tuple[type[Exception], ...]
+) -> list[Any]:
+    """Call `first`, and `second` before statement `number` of it: to its end, or until it waits for the first.
+
+    Behind the last statement the second comes after the first. Gives what the two returned, or the allowed error.
+    """
+    other = Background(second)
+    result: Any = None
+    with before_statement(number, lambda: other.start().wait(BLOCKED)) as seen:
+        try:
+            result = first()
+        except allowed as error:
+            result = error
+    if number >= len(seen):
+        other.start()
+    assert other.wait(), "a deadlock"
+    if other.error is not None and not isinstance(other.error, allowed):
+        raise other.error
+    release_connection()
+    return [result, other.error or other.result]
 
 
 @contextlib.contextmanager

@@ -20,23 +20,14 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.ids import new_id
-from assets.models import Asset, StoredObject, fold_name
+from assets.models import Asset, StoredObject
 from assets.services import archive, archive_stream, delete_assets, replace_content
 from assets.services.archive import Archive, ArchiveError, plan_archive
 from assets.services.archive_stream import ArchiveStream
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError
-from tests.assets.conftest import Buckets, put, statements
+from tests.assets.conftest import Buckets, make_folder, put, statements
 
 Entries = dict[str, bytes]
-
-
-def folder(owner: User, name: str, parent: Asset | None = None) -> Asset:
-    """Make a folder's row."""
-    now = timezone.now()
-    return Asset.objects.create(
-        owner=owner, name=name, name_folded=fold_name(name), parent=parent, is_folder=True, content_type="folder",
-        created_at=now, updated_at=now,
-    )  # fmt: skip
 
 
 def file(owner: User, name: str, data: bytes = b"data", parent: Asset | None = None) -> Asset:
@@ -77,9 +68,9 @@ def contents(owner: User, *assets: Asset) -> Entries:
 
 
 def test_archive_holds_files_and_whole_folders(buckets: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
-    inner = folder(owner, "inner", top)
-    folder(owner, "empty", inner)
+    top = make_folder(owner, "top")
+    inner = make_folder(owner, "inner", top)
+    make_folder(owner, "empty", inner)
     file(owner, "a.txt", b"in top", top)
     file(owner, "a.txt", b"in inner", inner)
     file(owner, "nothing", b"", inner)
@@ -94,7 +85,7 @@ def test_archive_holds_files_and_whole_folders(buckets: Buckets, owner: User) ->
 def test_archive_is_read_by_info_zip(disk: Buckets, owner: User, tmp_path: Path) -> None:
     if shutil.which("unzip") is None:
         pytest.skip("needs the Debian package unzip")
-    top = folder(owner, "Ordner ä")
+    top = make_folder(owner, "Ordner ä")
     file(owner, "ü.txt", b"x" * 600_000, top)
     path = tmp_path / "made.zip"
     path.write_bytes(b"".join(ArchiveStream(plan(owner, top))))
@@ -117,7 +108,7 @@ def test_archive_entries_tell_when_they_changed(memory: Buckets, owner: User) ->
 def test_archive_of_hostile_names_stays_inside_its_folder(memory: Buckets, owner: User, name: str) -> None:
     if "\x00" in name and connection.vendor == "postgresql":
         pytest.skip("PostgreSQL has no NUL")
-    evil = folder(owner, name)
+    evil = make_folder(owner, name)
     file(owner, name, b"x", evil)
     folders, path = contents(owner, evil)
     parts = path.split("/")
@@ -127,8 +118,8 @@ def test_archive_of_hostile_names_stays_inside_its_folder(memory: Buckets, owner
 
 
 def test_archive_gives_equal_names_numbers_and_keeps_its_own(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "Same")
-    assets = [top, folder(owner, "same"), file(owner, "SAME"), file(owner, "_errors.txt", b"mine")]
+    top = make_folder(owner, "Same")
+    assets = [top, make_folder(owner, "same"), file(owner, "SAME"), file(owner, "_errors.txt", b"mine")]
     file(owner, "a.png", b"1", top)
     file(owner, "A.png", b"2", top)
     assert list(contents(owner, *assets)) == [
@@ -137,14 +128,14 @@ def test_archive_gives_equal_names_numbers_and_keeps_its_own(memory: Buckets, ow
 
 
 def test_archive_of_what_is_named_twice_or_lies_in_another_holds_it_once(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
-    inner = folder(owner, "inner", top)
+    top = make_folder(owner, "top")
+    inner = make_folder(owner, "inner", top)
     leaf = file(owner, "leaf", b"x", inner)
     assert set(contents(owner, leaf, inner, top, top, leaf)) == {"top/", "top/inner/", "top/inner/leaf"}
 
 
 def test_archive_leaves_out_trash_expired_and_foreign_content(memory: Buckets, owner: User, stranger: User) -> None:
-    top, now = folder(owner, "top"), timezone.now()
+    top, now = make_folder(owner, "top"), timezone.now()
     trashed, expired = file(owner, "trashed", parent=top), file(owner, "expired", parent=top)
     file(stranger, "foreign", parent=top)
     Asset.objects.filter(pk=trashed.pk).update(trashed_at=now)
@@ -168,7 +159,7 @@ def test_plan_of_what_is_not_there_is_refused(memory: Buckets, owner: User, stra
 
 
 def test_plan_of_too_many_entries_is_refused(memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    top = folder(owner, "top")
+    top = make_folder(owner, "top")
     for number in range(4):
         file(owner, f"{number}", parent=top)
     monkeypatch.setattr(archive, "MAX_ENTRIES", 5)
@@ -179,17 +170,17 @@ def test_plan_of_too_many_entries_is_refused(memory: Buckets, owner: User, monke
 
 
 def test_plan_of_a_ring_of_folders_ends(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
-    first = folder(owner, "first", top)
-    second = folder(owner, "second", first)
+    top = make_folder(owner, "top")
+    first = make_folder(owner, "first", top)
+    second = make_folder(owner, "second", first)
     Asset.objects.filter(pk=first.pk).update(parent=second)
     assert set(contents(owner, first, top)) <= {"top/", "first/", "first/second/"}
 
 
 def test_archive_of_a_deep_tree_keeps_paths_short_and_says_so(memory: Buckets, owner: User) -> None:
-    top = inner = folder(owner, "d" * 100)
+    top = inner = make_folder(owner, "d" * 100)
     for number in range(45):
-        inner = folder(owner, "d" * 98 + f"{number:02d}", inner)
+        inner = make_folder(owner, "d" * 98 + f"{number:02d}", inner)
     file(owner, "leaf", b"x", inner)
     found = contents(owner, top)
     assert max(len(name) for name in found) <= 2048 + 255
@@ -205,7 +196,7 @@ def lose(assets: Collection[Asset]) -> None:
 
 
 def test_archive_of_a_lost_object_holds_the_rest_and_names_it(buckets: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
+    top = make_folder(owner, "top")
     lost, kept = file(owner, "lost", b"lost", top), file(owner, "kept", b"kept", top)
     lose([lost])
     found = contents(owner, lost, kept, top)
@@ -284,7 +275,7 @@ def test_archive_gives_new_bytes_of_what_was_replaced_and_collected_meanwhile(me
 
 
 def test_archive_names_what_was_deleted_between_plan_and_reading(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
+    top = make_folder(owner, "top")
     gone = file(owner, "gone", parent=top)
     planned = plan(owner, top)
     delete_assets([gone.pk])
@@ -305,9 +296,9 @@ def test_archive_costs_two_statements_for_any_depth_and_one_for_a_page(
     memory: Buckets, owner: User, monkeypatch: pytest.MonkeyPatch, is_deep: bool
 ) -> None:
     monkeypatch.setattr(archive_stream, "_PAGE", 10)
-    top = inner = folder(owner, "top")
+    top = inner = make_folder(owner, "top")
     for number in range(4):
-        inner = folder(owner, f"{number}", inner if is_deep else top)
+        inner = make_folder(owner, f"{number}", inner if is_deep else top)
         for other in range(5):
             file(owner, f"{other}", parent=inner)
     with statements() as planning:
@@ -319,8 +310,8 @@ def test_archive_costs_two_statements_for_any_depth_and_one_for_a_page(
 
 
 def test_plan_is_read_by_the_folders_that_hold_things_and_not_by_their_owner(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
-    folder(owner, "inner", top)
+    top = make_folder(owner, "top")
+    make_folder(owner, "inner", top)
     with statements() as planning:
         plan(owner, top)
     (sql,) = [found for found in planning if "RECURSIVE" in found]
@@ -391,7 +382,7 @@ def test_archive_of_more_than_four_gib_is_zip64(disk: Buckets, owner: User, tmp_
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_archive_of_more_than_65535_entries_is_zip64(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
+    top = make_folder(owner, "top")
     fill(top, file(owner, "a", parent=top), 70_000)
     with ZipFile(io.BytesIO(b"".join(ArchiveStream(plan(owner, top))))) as opened:
         assert len(set(opened.namelist())) == 70_002
@@ -399,7 +390,7 @@ def test_archive_of_more_than_65535_entries_is_zip64(memory: Buckets, owner: Use
 
 
 def test_plan_keeps_few_bytes_for_each_file(memory: Buckets, owner: User) -> None:
-    top = folder(owner, "top")
+    top = make_folder(owner, "top")
     model = file(owner, "a", parent=top)
     fill(top, model, 5000)
     planned = plan(owner, top)

@@ -7,19 +7,11 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
-from django.utils import timezone
 
 from assets.ids import home_folder, new_id
 from assets.models import NAME_KEY, Asset, fold_name
 from assets.services import AssetDetails, create_asset
-from tests.assets.conftest import Buckets, put
-
-
-def make_folder(owner: User, name: str = "f") -> Asset:
-    now = timezone.now()
-    return Asset.objects.create(
-        owner=owner, name=name, name_folded=fold_name(name), is_folder=True, created_at=now, updated_at=now
-    )
+from tests.assets.conftest import Buckets, make_folder, put
 
 
 @pytest.mark.parametrize("user_id", [1, 15, 16, 2**31 - 1, 2**53, 2**60 - 1])

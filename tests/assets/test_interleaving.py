@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,19 +43,20 @@ from storagecache.errors import (
     PreconditionFailedError,
 )
 from tests.assets.conftest import (
+    BLOCKED,
     Background,
     Buckets,
     assert_equal_sides,
     assert_whole,
     at_once,
     before_statement,
+    interleaved,
     put,
     read,
     statements,
 )
 
 ZERO = timedelta(0)
-BLOCKED = 0.05  # seconds after which the other one counts as blocked; then the first goes on
 
 
 @dataclass(slots=True)
@@ -169,27 +171,6 @@ def _schedules(owner: User, buckets: Buckets, first: Callable[[Scene], Any]) -> 
     yield from range(total + 1)
 
 
-def _run(scene: Scene, number: int, first: Callable[[Scene], Any], second: Callable[[Scene], Any]) -> list[Any]:
-    other = Background(lambda: second(scene))
-
-    def meanwhile() -> None:
-        other.start().wait(BLOCKED)
-
-    result: Any = None
-    with before_statement(number, meanwhile) as seen:
-        try:
-            result = first(scene)
-        except ALLOWED as error:
-            result = error
-    if number >= len(seen):
-        other.start()
-    assert other.wait(), "a deadlock"
-    if other.error is not None and not isinstance(other.error, ALLOWED):
-        raise other.error
-    release_connection()
-    return [result, other.error or other.result]
-
-
 @pytest.mark.parametrize(
     ("first", "second"), PAIRS, ids=[f"{first.__name__}-{second.__name__}" for first, second in PAIRS]
 )
@@ -198,7 +179,7 @@ def test_two_at_once_in_any_order_leave_every_asset_whole(
 ) -> None:
     for number in _schedules(owner, memory, first):
         scene = _set(owner)
-        results = _run(scene, number, first, second)
+        results = interleaved(number, partial(first, scene), partial(second, scene), ALLOWED)
         assert_whole()
         _assert_sensible(results, {first.__name__, second.__name__})
         purge(grace=ZERO)

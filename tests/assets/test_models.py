@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from assets.ids import new_id
 from assets.models import Asset, StoredObject, fold_name
-from assets.services import purging
+from assets.services.purging import collectable
+from assets.services.purging.limits import Limits
 from tests.assets.conftest import Buckets, put, statements
 
 KEYS = ["a", "B", "a/b", "a-b", "Z", "é", "e\u0301", "z", "\uffff", "\U0001f600", "aa", "A"]
@@ -90,13 +91,13 @@ def test_unreferenced_asks_every_protecting_relation() -> None:
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the planner of PostgreSQL reads tables this small in order")
 @pytest.mark.parametrize(
     ("name", "index"),
-    [("_abandoned", "object_pending"), ("_due", "object_deleting"), ("_expired", "asset_expiry")],
+    [("abandoned_objects", "object_pending"), ("due_objects", "object_deleting"), ("expired_assets", "asset_expiry")],
 )
 def test_purge_finds_its_rows_by_a_partial_index(name: str, index: str) -> None:
-    limits = purging._Limits(now=timezone.now(), grace=timedelta(0), batch=10, limit=None)
-    rows = getattr(purging, name)(limits)
-    order = ("expires_at", "pk") if name == "_expired" else ("pk",)
-    keyset = rows if name == "_expired" else rows.filter(pk__gt=uuid.UUID(int=0))
+    limits = Limits(now=timezone.now(), grace=timedelta(0), batch=10, limit=None)
+    rows = getattr(collectable, name)(limits)
+    order = ("expires_at", "pk") if name == "expired_assets" else ("pk",)
+    keyset = rows if name == "expired_assets" else rows.filter(pk__gt=uuid.UUID(int=0))
     assert index in keyset.order_by(*order)[:10].explain()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,13 +15,11 @@ from assets.models import Account, Asset
 from assets.services import AssetDetails, create_asset, delete_assets, replace_content
 from assets.services.folders import NoFolderError, breadcrumbs, create_folder
 from assets.services.records import RecordChange, change_record
-from assets.services.sections import release_connection
 from assets.services.trash import delete_tree, restore, trash_tree
 from storagecache.errors import BackendUnavailableError, ObjectExistsError, ObjectNotFoundError
-from tests.assets.conftest import Background, Buckets, before_statement, statements
+from tests.assets.conftest import Buckets, interleaved, statements
 
 ALLOWED = (ObjectExistsError, ObjectNotFoundError, BackendUnavailableError, NoFolderError)
-BLOCKED = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +131,11 @@ def test_two_at_once_in_any_order_leave_folders_sound(
     total = len(seen)
     _clear()
     for number in range(total + 1):
-        results = _run(_set(owner), number, first, second)
+        scene = _set(owner)
+        results = interleaved(number, partial(first, scene), partial(second, scene), ALLOWED)
         _assert_sound(owner)
         if {first, second} == {Scene.a_into_d, Scene.c_into_b}:
             assert [type(error) for error in results if isinstance(error, Exception)] == [ObjectExistsError]
         if {first, second} == {Scene.rename, Scene.replace}:
             assert Asset.objects.filter(name="renamed", size=8, revision=3).exists()
         _clear()
-
-
-def _run(scene: Scene, number: int, first: Callable[[Scene], Any], second: Callable[[Scene], Any]) -> list[Any]:
-    other = Background(lambda: second(scene))
-    result: Any = None
-    with before_statement(number, lambda: other.start().wait(BLOCKED)) as seen:
-        try:
-            result = first(scene)
-        except ALLOWED as error:
-            result = error
-    if number >= len(seen):
-        other.start()
-    assert other.wait(), "a deadlock"
-    if other.error is not None and not isinstance(other.error, ALLOWED):
-        raise other.error
-    release_connection()
-    return [result, other.error or other.result]

@@ -6,7 +6,6 @@ import gc
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +38,7 @@ from tests.assets.conftest import (
 )
 from tests.assets.test_models import make_object
 from tests.assets.test_uploads import trips
+from tests.roles import ChangeEnvironment
 
 ZERO = timedelta(0)
 GRACE = timedelta(hours=2)
@@ -367,17 +367,6 @@ def test_reading_an_asset_whose_bytes_are_lost_is_an_error_of_ours(buckets: Buck
 # --- bounds of temp ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a way to set bounds of the environment for a test."""
-
-    def bound(**fields: Any) -> None:
-        changed = replace(Environment.current(), **fields)
-        monkeypatch.setattr(Environment, "current", staticmethod(lambda: changed))
-
-    return bound
-
-
 def put_old_temp(owner: User, key: str, data: bytes, *, age: timedelta = timedelta(hours=1)) -> Asset:
     """Put temp that was made a while ago."""
     asset = put(owner, key, data, bucket="temp")
@@ -385,11 +374,13 @@ def put_old_temp(owner: User, key: str, data: bytes, *, age: timedelta = timedel
     return asset
 
 
-def test_purge_beyond_the_size_of_temp_takes_the_oldest(buckets: Buckets, owner: User, bounded: Any) -> None:
+def test_purge_beyond_the_size_of_temp_takes_the_oldest(
+    buckets: Buckets, owner: User, change_environment: ChangeEnvironment
+) -> None:
     for number in range(5):
         put_old_temp(owner, f"t{number}", b"%d" % number * 100)
     put(owner, "kept", b"x" * 1000)
-    bounded(temp_max_bytes=250)
+    change_environment(temp_max_bytes=250)
     dry = purge(grace=GRACE, dry_run=True)
     report = purge(grace=GRACE)
     assert (dry.objects, dry.bytes, dry.expired) == (report.objects, report.bytes, report.expired) == (3, 300, 3)
@@ -398,20 +389,22 @@ def test_purge_beyond_the_size_of_temp_takes_the_oldest(buckets: Buckets, owner:
     assert purge(grace=GRACE).expired == 0
 
 
-def test_purge_beyond_the_size_of_temp_leaves_what_is_young(disk: Buckets, owner: User, bounded: Any) -> None:
+def test_purge_beyond_the_size_of_temp_leaves_what_is_young(
+    disk: Buckets, owner: User, change_environment: ChangeEnvironment
+) -> None:
     put_old_temp(owner, "young", b"x" * 100, age=timedelta(minutes=9))
-    bounded(temp_max_bytes=1)
+    change_environment(temp_max_bytes=1)
     assert purge(grace=GRACE, dry_run=True).objects == purge(grace=GRACE).objects == 0
 
 
 def test_purge_on_a_full_disk_takes_the_oldest_temp_and_no_more(
-    disk: Buckets, owner: User, bounded: Any, monkeypatch: pytest.MonkeyPatch
+    disk: Buckets, owner: User, change_environment: ChangeEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
         put_old_temp(owner, f"t{number}", b"%d" % number * 100)
     free = SimpleNamespace(free=1000)
-    monkeypatch.setattr("assets.services.purging.shutil.disk_usage", lambda folder: free)
-    bounded(temp_min_free_bytes=1150)
+    monkeypatch.setattr("assets.services.purging.crowding.shutil.disk_usage", lambda folder: free)
+    change_environment(temp_min_free_bytes=1150)
     assert purge(grace=GRACE).expired == 2
     free.free = 1200
     assert purge(grace=GRACE).expired == 0
@@ -419,12 +412,12 @@ def test_purge_on_a_full_disk_takes_the_oldest_temp_and_no_more(
 
 
 def test_purge_of_crowded_temp_takes_many_in_small_sections(
-    memory: Buckets, owner: User, bounded: Any, monkeypatch: pytest.MonkeyPatch
+    memory: Buckets, owner: User, change_environment: ChangeEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.services.purging._SECTION", 2)
+    monkeypatch.setattr("assets.services.purging.crowding.SECTION", 2)
     for number in range(7):
         put_old_temp(owner, f"t{number}", b"x" * 100)
-    bounded(temp_max_bytes=100)
+    change_environment(temp_max_bytes=100)
     assert purge(grace=GRACE, limit=3).expired == 3
     assert purge(grace=GRACE).expired == 3
     assert Asset.objects.get().key == "t6"

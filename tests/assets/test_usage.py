@@ -17,14 +17,14 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.ids import new_id
-from assets.models import Asset, UsageDelta, UsageTotal, fold_name
+from assets.models import Asset, UsageDelta, UsageTotal
 from assets.services import changes, delete_assets, delete_at, purge, replace_content, usage, usage_upkeep
 from assets.services.quota import set_quota
 from assets.services.sections import write_section
 from assets.services.usage import Amount, Usage, folder_totals, tree_total, usage_of
 from assets.services.usage_upkeep import compare, fold, recount
 from storagecache.errors import StorageFullError
-from tests.assets.conftest import Background, Buckets, at_once, before_statement, put, statements
+from tests.assets.conftest import Background, Buckets, at_once, before_statement, make_folder, put, statements
 
 DAY = timedelta(days=1)
 
@@ -46,15 +46,6 @@ def now_of(owner: User) -> Usage:
     """Read the figures, held against the catalog."""
     assert compare(owner.pk) == []
     return usage_of(owner.pk, now=timezone.now())
-
-
-def folder(owner: User, name: str, parent: Asset | None = None) -> Asset:
-    """Make a folder's row."""
-    now = timezone.now()
-    return Asset.objects.create(
-        owner=owner, name=name, name_folded=fold_name(name), parent=parent, is_folder=True, content_type="folder",
-        created_at=now, updated_at=now,
-    )  # fmt: skip
 
 
 def change(asset: Asset, **fields: Any) -> None:
@@ -107,7 +98,7 @@ def test_usage_follows_create_replace_and_delete(
 
 
 def test_usage_follows_trash_and_restore(memory: Buckets, owner: User, settle: Callable[[], None]) -> None:
-    inside = folder(owner, "inside")
+    inside = make_folder(owner, "inside")
     a, b, kept = (put(owner, name, name.encode()) for name in ("a", "bb", "ccc"))
     change(b, parent_id=inside.pk)
     settle()
@@ -125,7 +116,7 @@ def test_usage_follows_trash_and_restore(memory: Buckets, owner: User, settle: C
 
 
 def test_usage_follows_moves_one_by_one_and_together(memory: Buckets, owner: User, settle: Callable[[], None]) -> None:
-    first, second = folder(owner, "1"), folder(owner, "2")
+    first, second = make_folder(owner, "1"), make_folder(owner, "2")
     assets = [put(owner, str(number), b"x") for number in range(5)]
     change(assets[0], parent_id=first.pk)
     settle()
@@ -173,7 +164,7 @@ def test_upload_costs_one_insert_more_and_a_folder_none(memory: Buckets, owner: 
         usage.trashed([replaced] * 1500)
     assert sum("usagedelta" in sql for sql in seen) == 1
     with write_section(), statements() as seen:
-        usage.created(folder(owner, "f"))
+        usage.created(make_folder(owner, "f"))
     assert sum("usagedelta" in sql for sql in seen) == 0
 
 
@@ -194,7 +185,7 @@ def test_usage_shows_a_year_of_days_and_the_largest_folders(
     now = timezone.now()
     for number, age in enumerate((0, 365, 366)):
         asset = put(owner, str(number), b"x" * (number + 1))
-        inside = folder(owner, "f")
+        inside = make_folder(owner, "f")
         with write_section():
             after = copy.copy(asset)
             after.created_at, after.parent = now - age * DAY, inside
@@ -213,9 +204,9 @@ def test_usage_shows_a_year_of_days_and_the_largest_folders(
 
 
 def test_tree_total_adds_up_live_folders_below(memory: Buckets, owner: User, settle: Callable[[], None]) -> None:
-    top = folder(owner, "top")
-    inner, gone = folder(owner, "inner", top), folder(owner, "gone", top)
-    deep = folder(owner, "deep", inner)
+    top = make_folder(owner, "top")
+    inner, gone = make_folder(owner, "inner", top), make_folder(owner, "gone", top)
+    deep = make_folder(owner, "deep", inner)
     for number, parent in enumerate((top, inner, deep, gone, None)):
         change(put(owner, str(number), b"x" * (10**number)), parent_id=parent and parent.pk)
         settle()

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from storagecache import casts, settings_files
-from storagecache.environment import ConfigurationError, Environment
+from storagecache.environment import Environment
 from storagecache.settings_files import SettingsError, set_value, with_value
+from storagecache.variables import ConfigurationError
 from tests.manage import Manage
 
 CANARY = "canary-7f3b"

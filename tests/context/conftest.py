@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 
 from assets.workflows import ProcessingContext
 from storagecache.environment import Environment
-from tests.assets.conftest import buckets, disk, memory, owner, stranger  # noqa: F401  # fixtures
+from tests.assets.conftest import buckets, disk, memory  # noqa: F401  # fixtures
 
 MakeContext = Callable[..., ProcessingContext]
 
@@ -30,7 +30,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def context(owner: User, workspace: Path) -> ProcessingContext:  # noqa: F811
+def context(owner: User, workspace: Path) -> ProcessingContext:
     """Give a context of one node of the owner's job."""
     return ProcessingContext(user=owner, workflow_id="w1", job_id="j1", node_id="n1", workspace_dir=workspace)
 

@@ -433,7 +433,7 @@ def test_every_twin_has_its_method() -> None:
     )
 
 
-@pytest.mark.parametrize("user", ["x", "", "-1", "1; drop", uuid4().hex])
+@pytest.mark.parametrize("user", ["x", "", "-1", "1; drop", "0123456789abcdef0123456789abcdef"])
 def test_context_of_no_user_is_refused(user: str) -> None:
     with pytest.raises(ValueError, match=r"not found"):
         ProcessingContext(user=user)

@@ -121,23 +121,15 @@ def test_backup_of_postgresql_and_s3_goes_on_elsewhere(
     tmp_path: Path, postgres_server: PostgresServer, seaweedfs: SeaweedServer
 ) -> None:
     url, new_url, bucket = postgres_server.new_database(), postgres_server.new_database(), seaweedfs.new_bucket()
-    common = {"SECRET_KEY": SECRET_KEY, "ASSET_STORAGE": "s3", "ASSET_BUCKET": bucket, "S3_DELIVERY": "proxy"}
+    common = {"SECRET_KEY": SECRET_KEY, "S3_DELIVERY": "proxy"}
     with started("seaweedfs-restored", new_seaweed) as other:
-        with serving(tmp_path / "old", DATABASE_URL=url, **common, **_reached(seaweedfs)) as service:
+        with serving(tmp_path / "old", DATABASE_URL=url, **common, **seaweedfs.variables(bucket)) as service:
             fill(service)
             restore = saved_postgresql(postgres_server, url, tmp_path / "catalog.dump")
             go_on(service)
             _copy_bucket(seaweedfs, other, bucket)
         restore(new_url)
-        check(tmp_path / "new", common | _reached(other) | {"DATABASE_URL": new_url})
-
-
-def _reached(seaweed: SeaweedServer) -> Variables:
-    return {
-        "S3_ENDPOINT_URL": seaweed.endpoint_url,
-        "S3_ACCESS_KEY_ID": seaweed.access_key,
-        "S3_SECRET_ACCESS_KEY": seaweed.secret_key,
-    }
+        check(tmp_path / "new", common | other.variables(bucket) | {"DATABASE_URL": new_url})
 
 
 def _copy_bucket(old: SeaweedServer, new: SeaweedServer, bucket: str) -> None:

@@ -104,12 +104,8 @@ def variables_of(postgres: PostgresServer, seaweed: SeaweedServer, memcached: tu
         "TRUSTED_PROXIES": "127.0.0.1",
         "DATABASE_URL": postgres.new_database(),
         "MEMCACHE_HOST": ",".join(f"{node.host}:{node.port}" for node in memcached),
-        "ASSET_STORAGE": "s3",
-        "ASSET_BUCKET": seaweed.new_bucket(),
-        "S3_ENDPOINT_URL": seaweed.endpoint_url,
-        "S3_ACCESS_KEY_ID": seaweed.access_key,
-        "S3_SECRET_ACCESS_KEY": seaweed.secret_key,
         "S3_DELIVERY": "proxy",
+        **seaweed.variables(),
     }
 
 

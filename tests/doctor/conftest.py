@@ -88,10 +88,7 @@ def doctor(manage: Manage, prepared: Path) -> Doctor:
 @pytest.fixture
 def s3_variables(seaweedfs: SeaweedServer) -> dict[str, str]:
     """Give the variables of an empty bucket."""
-    return {
-        "ASSET_STORAGE": "s3", "ASSET_BUCKET": seaweedfs.new_bucket(), "S3_ENDPOINT_URL": seaweedfs.endpoint_url,
-        "S3_ACCESS_KEY_ID": seaweedfs.access_key, "S3_SECRET_ACCESS_KEY": seaweedfs.secret_key,
-    }  # fmt: skip
+    return seaweedfs.variables()
 
 
 def is_root() -> bool:

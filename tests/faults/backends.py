@@ -32,11 +32,5 @@ def program_variables(kind: str, request: pytest.FixtureRequest, folder: Path) -
 
 def s3_variables(server: SeaweedServer, *, endpoint_url: str = "") -> dict[str, str]:
     """Give the variables of a new bucket, reached at another address if one is given."""
-    return {
-        "ASSET_STORAGE": "s3",
-        "ASSET_BUCKET": server.new_bucket(),
-        "S3_ENDPOINT_URL": endpoint_url or server.endpoint_url,
-        "S3_ACCESS_KEY_ID": server.access_key,
-        "S3_SECRET_ACCESS_KEY": server.secret_key,
-        "S3_DELIVERY": "proxy",
-    }
+    reached = {"S3_ENDPOINT_URL": endpoint_url} if endpoint_url else {}
+    return server.variables() | reached | {"S3_DELIVERY": "proxy"}

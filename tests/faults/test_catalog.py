@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.servers import PostgresServer
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 Stands = Callable[..., Stand]
+Write = tuple[str, bytes, int]  # key, body and status (0: no answer)
 WRITERS = 6
 
 
@@ -63,8 +64,14 @@ def postgresql(postgres_server: PostgresServer) -> str:
     return url
 
 
-def _write_until(stand: Stand, number: int, over: threading.Event) -> list[tuple[str, bytes, int]]:
-    """Write new keys until it is over; gives key, bytes and status (0: no answer) of each."""
+@pytest.fixture
+def stand(stands: Stands, postgresql: str) -> Stand:
+    """Give a running service whose catalog is that database."""
+    return stands(DATABASE_URL=postgresql)
+
+
+def _write_until(stand: Stand, number: int, over: threading.Event) -> list[Write]:
+    """Write new keys until it is over."""
     made = []
     while not over.is_set():
         key = f"w{number}-{len(made)}"
@@ -77,10 +84,22 @@ def _write_until(stand: Stand, number: int, over: threading.Event) -> list[tuple
     return made
 
 
+def _settle(stand: Stand, writers: list[Future[list[Write]]]) -> list[int]:
+    """Hold what the writers were told against what is there; gives the statuses."""
+    writes = [write for writer in writers for write in writer.result()]
+    statuses = [status for *_, status in writes]
+    assert set(statuses) <= {201, 503}, "a write had no answer, or an odd one"
+    there = stand.judge.ask("assets")
+    # A write whose commit was cut may be there, wholly: it is in the catalog, and read like the others.
+    stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
+    stand.read_all()
+    stand.look()
+    return statuses
+
+
 def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
-    stands: Stands, postgresql: str, postgres_server: PostgresServer
+    stand: Stand, postgres_server: PostgresServer
 ) -> None:
-    stand = stands(DATABASE_URL=postgresql)
     over = threading.Event()
     with ThreadPoolExecutor(WRITERS) as pool:
         writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
@@ -93,14 +112,7 @@ def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
                 assert stand.service.ask("GET", "/readyz").status == 503
             stand.recover()
         over.set()
-    writes = [write for writer in writers for write in writer.result()]
-    assert {status for *_, status in writes} <= {201, 503}, "a write had no answer, or an odd one"
-    assert sum(status == 201 for *_, status in writes) > WRITERS
-    there = stand.judge.ask("assets")
-    # A write whose commit was cut may be there, wholly: it is in the catalog, and read like the others.
-    stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
-    stand.read_all()
-    stand.look()
+    assert _settle(stand, writers).count(201) > WRITERS
 
 
 def _put_many(stand: Stand, name: str) -> set[int]:
@@ -119,9 +131,8 @@ def _put_many(stand: Stand, name: str) -> set[int]:
 
 
 def test_postgresql_restarted_between_requests_costs_none_of_them(
-    stands: Stands, postgresql: str, postgres_server: PostgresServer
+    stand: Stand, postgres_server: PostgresServer
 ) -> None:
-    stand = stands(DATABASE_URL=postgresql)
     for number in range(3):
         assert _put_many(stand, f"before-{number}") == {201}
         with postgres_server.server.down():
@@ -132,9 +143,8 @@ def test_postgresql_restarted_between_requests_costs_none_of_them(
 
 
 def test_postgresql_restarted_under_requests_refuses_none_that_come_behind(
-    stands: Stands, postgresql: str, postgres_server: PostgresServer
+    stand: Stand, postgres_server: PostgresServer
 ) -> None:
-    stand = stands(DATABASE_URL=postgresql)
     over = threading.Event()
     with ThreadPoolExecutor(WRITERS) as pool:
         writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
@@ -143,18 +153,10 @@ def test_postgresql_restarted_under_requests_refuses_none_that_come_behind(
         behind = [_put_many(stand, f"behind-{number}") for number in range(3)]
         over.set()
     assert behind == [{201}] * 3
-    writes = [write for writer in writers for write in writer.result()]
-    assert {status for *_, status in writes} <= {201, 503}, "a write had no answer, or an odd one"
-    there = stand.judge.ask("assets")
-    stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
-    stand.read_all()
-    stand.look()
+    _settle(stand, writers)
 
 
-def test_stalled_postgresql_is_waited_for_and_then_used_again(
-    stands: Stands, postgresql: str, postgres_server: PostgresServer
-) -> None:
-    stand = stands(DATABASE_URL=postgresql)
+def test_stalled_postgresql_is_waited_for_and_then_used_again(stand: Stand, postgres_server: PostgresServer) -> None:
     stand.put("k", body_of("old", 70_000))
     with postgres_server.server.paused():
         assert stand.service.ask("GET", "/healthz").status == 200

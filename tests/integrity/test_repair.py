@@ -21,10 +21,9 @@ from PIL import Image
 from assets.ids import new_id
 from assets.integrity import quarantine
 from assets.integrity.identity import UnsureError, adopt
-from assets.integrity.places import find_places
+from assets.integrity.places import UnknownBucketError, find_places
 from assets.integrity.repair import apply, repair
 from assets.integrity.runs import RunKind, verify
-from assets.integrity.verify import UnknownBucketError
 from assets.models import Account, Asset, IntegrityFinding, IntegrityRun, QuarantinedObject, StoredObject
 from assets.services import create_asset, open_asset, purge
 from assets.services.previews import make_next

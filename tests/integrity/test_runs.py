@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
-from assets.integrity import runs
-from assets.integrity import verify as verifying
+from assets.integrity import judging, merging, runs
 from assets.integrity.runs import Budget, RunKind, RunTakenOverError, begin, verify, verify_slice
+from assets.integrity.verify import Verification
 from assets.models import IntegrityFinding, IntegrityRun, StoredObject
 from tests.integrity.conftest import in_memory, on_disk, remove_bytes, upload
 
@@ -24,7 +24,7 @@ def faulty(settings: Any, owner: User, monkeypatch: pytest.MonkeyPatch) -> int:
     assets = [upload(owner, b"asset %d" % number) for number in range(30)]
     for asset in assets[::10]:
         remove_bytes(asset)
-    monkeypatch.setattr(verifying, "STRIDE", 5)
+    monkeypatch.setattr(merging, "STRIDE", 5)
     return 3
 
 
@@ -79,8 +79,8 @@ def test_verify_deep_is_held_to_its_rate(settings: Any, owner: User, monkeypatch
     settings.STORAGES = {**settings.STORAGES, **in_memory()}
     upload(owner, b"x" * 1_000_000)
     waits: list[float] = []
-    monkeypatch.setattr(verifying.time, "sleep", waits.append)
-    list(verifying.Verification(deep=True, rate=1_000_000).findings())
+    monkeypatch.setattr(judging.time, "sleep", waits.append)
+    list(Verification(deep=True, rate=1_000_000).findings())
     assert waits
     assert 0.5 < max(waits) <= 1.0
 

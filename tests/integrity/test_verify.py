@@ -18,8 +18,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from assets.ids import new_id
-from assets.integrity import verify
-from assets.integrity.verify import Finding, Kind, UnknownBucketError, Verification, merge, printable
+from assets.integrity.findings import Finding, Kind, printable
+from assets.integrity.merging import Row, merge
+from assets.integrity.places import UnknownBucketError
+from assets.integrity.verify import Verification
 from assets.models import Asset, StoredObject
 from assets.services import delete_assets, purge
 from storagecache.capabilities import ObjectInfo
@@ -299,7 +301,7 @@ def test_verify_unreadable_object_is_told_apart_from_a_finding(owner: User, sett
 )
 def test_merge_two_sides_joins_by_key(listed: str, recorded: str, pairs: list[tuple[str | None, str | None]]) -> None:
     objects = [ObjectInfo(key, 1, NOW) for key in listed]
-    rows = [verify._Row(key, new_id(), "assets", 1, "", "ready") for key in recorded]
+    rows = [Row(key, new_id(), "assets", 1, "", "ready") for key in recorded]
     assert [(i.key if i else None, r.key if r else None) for i, r in merge(objects, rows)] == pairs
 
 

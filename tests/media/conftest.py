@@ -1,13 +1,13 @@
-"""Buckets of each kind and their owner, and the choice between looks that are taken at once and by a worker."""
+"""Buckets of each kind, and the choice between looks that are taken at once and by a worker."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.assets.conftest import buckets, disk, memory, owner, stranger
+from tests.assets.conftest import buckets, disk, memory
 from tests.roles import ChangeEnvironment
 
-__all__ = ["buckets", "by_worker", "disk", "memory", "owner", "stranger"]
+__all__ = ["buckets", "by_worker", "disk", "memory"]
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_nan_is_one_value() -> None:
         Node,
         (1).__add__,
     ],
-    ids=str,
+    ids=["object", "number-key", "none-key", "ordered", "function", "text-subclass", "ellipsis", "class", "method"],
 )
 def test_value_that_has_no_faithful_encoding_is_refused(value: Any) -> None:
     with pytest.raises(NotCacheableError):

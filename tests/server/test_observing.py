@@ -124,14 +124,7 @@ def test_log_at_its_loudest_holds_no_secret_and_no_signed_query(service: Service
 
 
 def test_log_of_s3_at_its_loudest_holds_no_secret(tmp_path: Path, seaweedfs: SeaweedServer) -> None:
-    chosen = {
-        "ASSET_STORAGE": "s3",
-        "ASSET_BUCKET": seaweedfs.new_bucket(),
-        "S3_ENDPOINT_URL": seaweedfs.endpoint_url,
-        "S3_ACCESS_KEY_ID": seaweedfs.access_key,
-        "S3_SECRET_ACCESS_KEY": seaweedfs.secret_key,
-    }
-    with serving(tmp_path, LOG_LEVEL="DEBUG", **chosen) as service:
+    with serving(tmp_path, LOG_LEVEL="DEBUG", **seaweedfs.variables()) as service:
         service.ask("PUT", "/storage/assets/a.bin", body=b"bytes")
         answer = service.ask("GET", "/storage/assets/a.bin")
         assert answer.status == 302

@@ -28,14 +28,7 @@ DEADLINE = 6  # seconds
 
 @pytest.fixture
 def on_s3(tmp_path: Path, seaweedfs: SeaweedServer) -> Iterator[Service]:
-    chosen = {
-        "ASSET_STORAGE": "s3",
-        "ASSET_BUCKET": seaweedfs.new_bucket(),
-        "S3_ENDPOINT_URL": seaweedfs.endpoint_url,
-        "S3_ACCESS_KEY_ID": seaweedfs.access_key,
-        "S3_SECRET_ACCESS_KEY": seaweedfs.secret_key,
-    }
-    with serving(tmp_path, **chosen) as service:
+    with serving(tmp_path, **seaweedfs.variables()) as service:
         yield service
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,22 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from storagecache.config import filesystem_storage, memory_storage, s3_storage
-from storagecache.environment import Environment
+from tests.roles import ChangeEnvironment
 from tests.servers import SeaweedServer
 
 BACKENDS = ("memory", "filesystem", "s3-redirect", "s3-proxy")
 
 
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a function that changes fields of the environment for this test."""
-
-    def change(**fields: Any) -> Environment:
-        changed = replace(Environment.current(), **fields)
-        monkeypatch.setattr(Environment, "current", staticmethod(lambda: changed))
-        return changed
-
-    return change
-
-
-def _configured(kind: str, folder: Path, request: pytest.FixtureRequest, configure: Any) -> dict[str, Any]:
+def _configured(kind: str, folder: Path, request: pytest.FixtureRequest, change: ChangeEnvironment) -> dict[str, Any]:
     """Make the storages as the service makes them, of an environment that differs in the place only."""
     if kind == "memory":
-        environment = configure()
+        environment = change()
         return {alias: memory_storage(environment, alias) for alias in ("assets", "temp")}
     if kind == "filesystem":
-        environment = configure(asset_folder_path=folder / "assets", temp_folder_path=folder / "temp")
+        environment = change(asset_folder_path=folder / "assets", temp_folder_path=folder / "temp")
         return {alias: filesystem_storage(environment, alias) for alias in ("assets", "temp")}
     seaweed: SeaweedServer = request.getfixturevalue("seaweedfs")
-    environment = configure(
+    environment = change(
         asset_bucket=request.getfixturevalue("bucket"),
         s3_endpoint_url=seaweed.endpoint_url,
         s3_access_key_id=seaweed.access_key,
@@ -57,10 +44,14 @@ def bucket(seaweedfs: SeaweedServer) -> str:
 
 @pytest.fixture(params=BACKENDS)
 def backend(
-    request: pytest.FixtureRequest, tmp_path: Path, settings: Any, configure: Any, transactional_db: None
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    settings: Any,
+    change_environment: ChangeEnvironment,
+    transactional_db: None,
 ) -> Iterator[str]:
     """Put each kind of storage behind the service; gives its name."""
-    own = _configured(request.param, tmp_path, request, configure)
+    own = _configured(request.param, tmp_path, request, change_environment)
     settings.STORAGES = {**settings.STORAGES, **own}
     return request.param
 

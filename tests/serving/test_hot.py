@@ -23,6 +23,7 @@ from assets.models import Asset, StoredObject
 from assets.services import Lookups
 from assets.serving.delivery import Blocks
 from assets.serving.hot import WHOLE, HotLayer
+from tests.roles import ChangeEnvironment
 from tests.serving.answers import send
 
 TEN = b"0123456789"
@@ -216,9 +217,14 @@ def test_answers_to_conditions_and_ranges_are_the_views(
 @pytest.mark.parametrize("origins", [(), ("https://app.example.com",)], ids=["closed", "open"])
 @pytest.mark.parametrize("backend", ["filesystem", "s3-redirect"], indirect=True)
 def test_answers_to_other_headers_are_the_views(
-    backend: str, client: Client, configure: Any, settings: Any, method: str, origins: tuple[str, ...]
+    backend: str,
+    client: Client,
+    change_environment: ChangeEnvironment,
+    settings: Any,
+    method: str,
+    origins: tuple[str, ...],
 ) -> None:
-    configure(cors_allowed_origins=origins)
+    change_environment(cors_allowed_origins=origins)
     settings.CORS_ALLOWED_ORIGINS = list(origins)
     if origins:
         settings.MIDDLEWARE = [

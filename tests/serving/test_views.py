@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from assets.models import Asset, StoredObject
 from assets.services.tokens import create_token
+from tests.roles import ChangeEnvironment
 from tests.serving.answers import fetch, send
 
 TEN = b"0123456789"
@@ -382,8 +383,8 @@ def test_put_with_wrong_digest_keeps_old_object(backend: str, client: Client) ->
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_put_limit_is_inclusive(backend: str, client: Client, configure: Any, more: int) -> None:
-    configure(max_upload_bytes=10)
+def test_put_limit_is_inclusive(backend: str, client: Client, change_environment: ChangeEnvironment, more: int) -> None:
+    change_environment(max_upload_bytes=10)
     answer = send(client, "PUT", ADDRESS, b"x" * (10 + more))
     assert answer.status == (413 if more else 201)
     if more:
@@ -537,9 +538,9 @@ def test_download_names_the_asset(backend: str, client: Client, key: str, dispos
 
 
 @pytest.fixture
-def token_mode(configure: Any) -> None:
+def token_mode(change_environment: ChangeEnvironment) -> None:
     """Let nobody in for where they sit."""
-    configure(auth_provider="token")
+    change_environment(auth_provider="token")
 
 
 @MEMORY_ONLY

@@ -59,18 +59,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, settings: Any) -> Plac
     return make_place("filesystem", "local", request, tmp_path, settings)
 
 
-@pytest.fixture
-def owner(transactional_db: None) -> User:
-    """Give a user."""
-    return User.objects.create_user("owner")
-
-
-@pytest.fixture
-def stranger(transactional_db: None) -> User:
-    """Give another user."""
-    return User.objects.create_user("stranger")
-
-
 def make_execution(strategy: str, request: pytest.FixtureRequest) -> Execution:
     """Make a strategy; docker asks for a real engine."""
     if strategy == "docker":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
+from assets.management.command_line import argument, user_named
 from assets.models import Account
 from assets.services.quota import quota_of, recount, set_quota
 from storagecache import casts
@@ -26,7 +26,9 @@ class Command(BaseCommand):
         listing.add_argument("--json", action="store_true")
         setting = actions.add_parser("set", help="set one user's quota")
         setting.add_argument("user")
-        setting.add_argument("quota", type=_quota, help="such as 500MiB or 20G, or `default` (USER_QUOTA_BYTES)")
+        setting.add_argument(
+            "quota", type=argument(_quota), help="such as 500MiB or 20G, or `default` (USER_QUOTA_BYTES)"
+        )
         actions.add_parser("recount", help="count every user's assets anew")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -44,13 +46,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{row['user']}\t{row['used_bytes']}\t{limit}")
 
     def _set(self, options: dict[str, Any]) -> None:
-        name = options["user"]
-        try:
-            user = get_user_model().objects.get_by_natural_key(name)
-        except get_user_model().DoesNotExist as error:
-            raise CommandError(f"There is no user {name!r}.") from error
+        user = user_named(options["user"])
         account = set_quota(user.pk, options["quota"])
-        self.stdout.write(f"{name} uses {account.used_bytes} bytes; quota: {quota_of(account) or 'no limit'}.")
+        self.stdout.write(f"{user} uses {account.used_bytes} bytes; quota: {quota_of(account) or 'no limit'}.")
 
     def _recount(self, options: dict[str, Any]) -> None:
         for user in get_user_model().objects.order_by("pk").iterator():
@@ -65,4 +63,4 @@ def _quota(text: str) -> int | None:
     try:
         return casts.size(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"must be {error}, or `default`") from error
+        raise ValueError(f"{error}, or `default`") from None

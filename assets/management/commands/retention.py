@@ -10,10 +10,9 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
-from assets.management.command_line import argument, readable_errors
+from assets.management.command_line import argument, readable_errors, user_named
 from assets.models import RetentionRule
 from assets.services.retention import remove_rule, set_end, set_rule
 from storagecache import casts
@@ -67,7 +66,7 @@ class Command(BaseCommand):
 
     def _set(self, options: dict[str, Any]) -> None:
         scope = next(name for name in RetentionRule.Scope.values if options[name] is not None)
-        user = _user(options["user"])
+        user = user_named(options["user"])
         rule = set_rule(owner_id=user.pk, scope=scope, value=options[scope], keep=options["keep"])
         self.stdout.write(f"Rule {rule.pk}: the assets of {rule} of {user} are kept for {options['keep']}.")
 
@@ -84,13 +83,6 @@ def _row(rule: RetentionRule) -> dict[str, Any]:
     return {
         "id": rule.pk, "user": str(rule.owner), "scope": rule.scope, "value": rule.value, "seconds": rule.seconds,
     }  # fmt: skip
-
-
-def _user(name: str) -> Any:
-    try:
-        return get_user_model().objects.get_by_natural_key(name)
-    except get_user_model().DoesNotExist as error:
-        raise CommandError(f"There is no user {name!r}.") from error
 
 
 def _keep(text: str) -> timedelta:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from assets.management.command_line import argument, user_named
 from assets.models import ApiToken
 from assets.services.tokens import create_token, revoke_token
 from storagecache import casts
@@ -28,7 +27,9 @@ class Command(BaseCommand):
         create = actions.add_parser("create", help="make a token for a user and print it once")
         create.add_argument("user")
         create.add_argument("--name", default="", help="what it is for")
-        create.add_argument("--expires", type=_duration, help="life, such as 90d; default: until revoked")
+        create.add_argument(
+            "--expires", type=argument(casts.duration), help="life, such as 90d; default: until revoked"
+        )
         create.add_argument("--json", action="store_true")
         listing = actions.add_parser("list", help="list tokens; their texts are not kept")
         listing.add_argument("user", nargs="?")
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         actions[options["action"]](options)
 
     def _create(self, options: dict[str, Any]) -> None:
-        user = _user(options["user"])
+        user = user_named(options["user"])
         life = options["expires"]
         expires_at = timezone.now() + timedelta(seconds=life) if life else None
         token, text = create_token(user, options["name"], expires_at=expires_at)
@@ -55,7 +56,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         tokens = ApiToken.objects.select_related("user").order_by("pk")
         if options["user"]:
-            tokens = tokens.filter(user=_user(options["user"]))
+            tokens = tokens.filter(user=user_named(options["user"]))
         rows = [_row(token) for token in tokens]
         if options["json"]:
             self.stdout.write(json.dumps(rows))
@@ -78,17 +79,3 @@ def _row(token: ApiToken) -> dict[str, Any]:
     times = {name: getattr(token, name) for name in ("created_at", "expires_at", "last_used_at")}
     shown = {name: value.isoformat() if value else None for name, value in times.items()}
     return {"id": token.pk, "user": str(token.user), "name": token.name, "state": token.state(timezone.now()), **shown}
-
-
-def _user(name: str) -> Any:
-    try:
-        return get_user_model().objects.get_by_natural_key(name)
-    except get_user_model().DoesNotExist as error:
-        raise CommandError(f"There is no user {name!r}.") from error
-
-
-def _duration(text: str) -> int:
-    try:
-        return casts.duration(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"must be {error}") from error

@@ -14,12 +14,12 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from assets.integrity.findings import Kind
 from assets.integrity.identity import adopt
 from assets.integrity.places import find_places
 from assets.integrity.quarantine import UndoReport, undo
 from assets.integrity.repair import RepairReport, repair
 from assets.integrity.runs import verify
-from assets.integrity.verify import Kind
 from assets.management.command_line import argument, progress_bar, readable_errors, refuse_memory, shows_progress
 from assets.models import IntegrityFinding, IntegrityRun, StoredObject
 from storagecache import casts

@@ -16,7 +16,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from storagecache.doctor.examination import Finding, examine, masked, worst
 from storagecache.doctor.masking import Mask
 from storagecache.doctor.registry import Level, all_parts, failed
-from storagecache.environment import ConfigurationError, Environment, inspect
+from storagecache.environment import Environment, inspect
+from storagecache.variables import ConfigurationError
 
 _GUIDE = "docs/troubleshooting.md"
 _MEND = "Mend it there, or with `manage.py settings set NAME VALUE`; `manage.py settings show` lists all."

@@ -19,15 +19,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from storagecache import settings_files
-from storagecache.environment import (
-    SECRETS_FILE,
-    SETTINGS_FILE,
-    ConfigurationError,
-    config_folder,
-    editor,
-    inspect,
-)
+from storagecache.environment import config_folder, editor, inspect
 from storagecache.settings_files import Change, Setting, SettingsError
+from storagecache.sources import SECRETS_FILE, SETTINGS_FILE
+from storagecache.variables import ConfigurationError
 
 
 class Command(BaseCommand):
