@@ -54,7 +54,7 @@ class NamesWanted:
     count: int
     now: datetime
     conditions: str
-    values: Sequence[str | int]
+    values: Sequence[str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,12 @@ class Engine(Protocol):
     """A database that may hold the catalog. Whatever changes rows runs in the transaction of its caller."""
 
     has_many_writers: bool  # at once, so that one may have to try again because of another
-    plans_by_statistics: bool  # it knows which condition is narrow, and needs no probe to choose an index
+    lookup: str  # SQL that joins to each id of `f`, one by one, its asset `a`, and begins the conditions
     takes_copies: bool  # `copy_catalog` may copy a catalog of another engine into it
     bytewise_collation: str | None  # under which text sorts by its bytes; None: it always does
+    reads_limited_in_order: bool  # of a subquery with ORDER BY and LIMIT, as many rows as are wanted, in its order
+    hiding: str  # SQL before a column for which the planner may not choose an index
+    position: str  # the function of SQL that tells where in a text another one begins, 0 where it does not
     names: NameIndex | None  # None: names are indexed where they are
     uuid_mark: str  # the mark of a parameter that is a UUID of 32 hex digits, where its column does not tell the type
 

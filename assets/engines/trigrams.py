@@ -38,7 +38,7 @@ class TrigramTable:
         """Ask the table of trigrams, or look through its names when the term is shorter than those."""
         is_served = len(wanted.term) >= _TRIGRAM
         quoted = wanted.term.replace('"', '""')
-        parameters: list[str | int] = [
+        parameters: list[str | int | float] = [
             f'"{quoted}"' if is_served else wanted.term,
             search_row(wanted.after),
             wanted.owner_id,

@@ -1,25 +1,29 @@
 """Pages of assets, and assets by their ids. Every page is found by its keys: the last one costs what the first does.
 
-How a page is narrowed is in `assets.services.narrowing`, what a cursor says in `assets.services.cursors`.
+How a page is found is in `assets.services.pages`, what narrows it in `assets.services.narrowing`, what a cursor says in
+`assets.services.cursors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from assets.attributes import TAG, Condition
 from assets.ids import home_folder
 from assets.models import Asset, AssetQuerySet
 from assets.services.cursors import Cursor, decode_cursor, encode_cursor, scope
-from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, Stored, TypePrefix, narrow
+from assets.services.narrowing import FOLDER_COLUMN, Equal, Having, Narrowing, Sql, Stored, TypePrefix, Within
+from assets.services.pages import Sort, Wanted, fewest, find
 from assets.services.shown import COLUMNS, AnyAsset, Shown, shown
 from storagecache.errors import ObjectNotFoundError
 
@@ -80,7 +84,8 @@ class Page(Generic[Row]):
 def list_assets(owner_id: int, filters: Filters, *, order: Order, cursor: str, size: int) -> Page[Asset]:
     """Give one page of an owner's live assets.
 
-    Costs one SELECT; one more for a parent, one more at folders by size, one more on SQLite where filters combine.
+    Costs one SELECT; one more for a parent, one more where filters combine or no index sorts what they find, and up to
+    five where they find many but few in common (`assets.services.pages`); twice that at folders by size.
 
     Raises:
         ObjectNotFoundError: the parent is no folder of this owner.
@@ -131,10 +136,30 @@ def _page(
 ) -> list[Any]:
     """Read `count` rows behind the cursor, shaped so."""
     after = decode_cursor(cursor, filters.bound_to(owner_id, order)) if cursor else None
-    conditions = list(_conditions(owner_id, filters))
-    live = Asset.objects.all().alive(timezone.now())
-    chosen = narrow(live, owner_id, conditions, by_id=order in ("created", "-created")).filter(**filters.bounds)
-    return _SORTED[order](shape(chosen), after, count)
+    conditions, now = list(_conditions(owner_id, filters)), timezone.now()
+    parts = [
+        Wanted(owner_id=owner_id, conditions=conditions, sort=sort, after=behind, count=count, now=now)
+        for sort, behind in _parts(order, after)
+    ]
+    few, found = fewest(parts[0]), list[Any]()
+    for part in parts:
+        if left := count - len(found):
+            found += find(replace(part, count=left), few, partial(_rows, shape, part.sort))
+    return found
+
+
+def _parts(order: Order, after: Cursor | None) -> list[tuple[Sort, Cursor | None]]:
+    """Give the sorts that an order goes through, one after the other, each with where to go on."""
+    first, *rest = _SORTS[order]
+    if rest and after and after.size is None:
+        return [(rest[0], after)]
+    return [(first, after), *((sort, None) for sort in rest)]
+
+
+def _rows(shape: Callable[[AssetQuerySet], Rows], sort: Sort, ids: Sql) -> list[Any]:
+    columns = [sort.column, "pk"] if sort.column else ["pk"]
+    rows = shape(Asset.objects.filter(pk__in=RawSQL(ids.text, ids.values)))  # noqa: S611  # values are parameters
+    return list(rows.order_by(*(f"-{column}" if sort.is_down else column for column in columns)))
 
 
 def _paged(owner_id: int, filters: Filters, order: Order, found: list[Row], size: int) -> Page[Row]:
@@ -158,17 +183,25 @@ def _conditions(owner_id: int, filters: Filters) -> Iterator[Narrowing]:
 
 
 def conditions_of(filters: Filters) -> Iterator[Narrowing]:
-    """Give what narrows a list but for its folder and its bounds."""
+    """Give what narrows a list but for its folder."""
     yield from (
         Equal(name, value) for name in ("job_id", "node_id", "workflow_id") if (value := getattr(filters, name))
     )
-    yield from (Having(asked) for asked in filters.attributes)
     if filters.tag:
         yield Having(Condition(TAG, frozenset({filters.tag})))
+    # Values before bounds: an index holds them whole, and what is not of them is looked at no further.
+    yield from (Having(asked) for asked in sorted(filters.attributes, key=lambda asked: len(asked.bounds)))
     if filters.content_type:
         yield TypePrefix(filters.content_type)
     if filters.bucket:
         yield Stored(filters.bucket)
+    yield from _ranges("id", (">=", filters.first_id), ("<", filters.end_id))
+    yield from _ranges("size", (">=", filters.least_size), ("<=", filters.most_size))
+
+
+def _ranges(column: str, *bounds: tuple[str, UUID | int | None]) -> Iterator[Narrowing]:
+    if asked := tuple((sign, value) for sign, value in bounds if value is not None):
+        yield Within(column, asked)
 
 
 def own_columns(filters: Filters) -> Q:
@@ -200,46 +233,14 @@ def _uuid(text: str) -> UUID | None:
     return found if found.hex == text else None
 
 
-def _by_id(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
-    """Sort by creation: ids are made in the order of time."""
-    behind = chosen.filter(_place("gt", after)) if after else chosen
-    return list(behind.order_by(F("place"))[:count])
-
-
-def _by_id_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
-    behind = chosen.filter(_place("lt", after)) if after else chosen
-    return list(behind.order_by(F("place").desc())[:count])
-
-
-def _by_name(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
-    """Sort by the folded name. The condition has this form because an index serves it, and `a OR (b AND c)` not."""
-    if after:
-        later = Q(place_name__gt=after.name) | _place("gt", after)
-        chosen = chosen.filter(later, Q(place_name__gte=after.name))
-    return list(chosen.order_by(F("place_name"), F("place"))[:count])
-
-
-def _by_size_backwards(chosen: Rows, after: Cursor | None, count: int) -> list[Any]:
-    """Sort by size, largest first, then what has none (folders): engines do not agree where NULL belongs."""
-    if after and after.size is None:
-        return _by_id_backwards(chosen.filter(Q(place_size=None)), after, count)
-    sized = chosen.filter(Q(place_size__gte=0))
-    if after:
-        sized = sized.filter(Q(place_size__lt=after.size) | _place("lt", after), Q(place_size__lte=after.size))
-    found = list(sized.order_by(F("place_size").desc(), F("place").desc())[:count])
-    missing = count - len(found)
-    return found + _by_id_backwards(chosen.filter(Q(place_size=None)), None, missing) if missing else found
-
-
-def _place(comparison: Literal["gt", "lt"], after: Cursor) -> Q:
-    return Q(**{f"place__{comparison}": after.id})
-
-
-_SORTED: Final = {
-    "created": _by_id,
-    "-created": _by_id_backwards,
-    "name": _by_name,
-    "-size": _by_size_backwards,
+# Sizes go from the largest; what has none (folders) comes last: engines do not agree where NULL belongs.
+_SIZED: Final = Sort("size", is_down=True, known="size >= 0", index="size")
+_UNSIZED: Final = Sort(is_down=True, known="size IS NULL", index="size")
+_SORTS: Final[dict[Order, tuple[Sort, ...]]] = {
+    "created": (Sort(),),
+    "-created": (Sort(is_down=True),),
+    "name": (Sort("name_key", index="name_key"),),
+    "-size": (_SIZED, _UNSIZED),
 }
 
 

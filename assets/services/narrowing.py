@@ -1,57 +1,75 @@
-"""What lists are narrowed to, and which of it drives the search for a page.
+"""What lists are narrowed to, as SQL: what an index finds by one condition alone, and how an asset is held against it.
 
-PostgreSQL chooses by its statistics. SQLite has none, so one probe counts what each condition would find, up to a
-bound; the narrowest drives, and the others are hidden from its planner, which would walk a folder of a million assets
-to find five of a job.
+Which of them leads to a page is chosen in `assets.services.pages`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from uuid import UUID
-
-from django.db import connection, models
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.sql.compiler import SQLCompiler
 
 from assets.attributes import Condition
 from assets.engines import engine
-from assets.models import Asset, AssetAttribute, AssetQuerySet
+from assets.models import Asset
 
-FEW: Final = 5000  # assets that are sorted rather than found in order
 FOLDER_COLUMN: Final = "folder"
 _LAST: Final = "\U0010ffff"
+_MINE: Final = "SELECT a.id, a.{rank} AS rank FROM assets_asset AS a WHERE a.owner_id = %s AND a.trashed_at IS NULL"
+_ATTRIBUTES: Final = "SELECT t.asset_id AS id, t.asset_id AS rank FROM assets_assetattribute AS t WHERE t.owner_id = %s"
 
 
-class Unindexed(models.Func):
-    """A column as the planner of SQLite sees it without its indexes (https://www.sqlite.org/optoverview.html, 3)."""
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """A piece of SQL with its parameters."""
 
-    arity = 1
-    template = "%(expressions)s"
+    text: str
+    values: tuple[str | int | float, ...] = ()
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """Write the unary plus."""
-        return super().as_sql(compiler, connection, template="+%(expressions)s")
+    def __add__(self, other: Sql) -> Sql:
+        return Sql(self.text + other.text, self.values + other.values)
 
 
 class Narrowing(Protocol):
     """One condition of a list."""
 
     @property
-    def is_in_order(self) -> bool:
-        """Whether what it finds comes sorted by id out of an index."""
+    def orders(self) -> frozenset[str]:
+        """By which columns an index sorts what this finds; "" is the id alone, which ends each order."""
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
-        """Give what an index finds by this condition alone."""
+    @property
+    def place(self) -> str:
+        """The id in what `found` selects from: `a.id` of assets, or a column of another table."""
 
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
-        """Narrow an owner's assets by its index; their other conditions are hidden."""
+    @property
+    def key(self) -> str:
+        """The column that sorts what its index holds of an owner's, behind those that are fixed."""
 
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
-        """Narrow assets that another index finds."""
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
+        """Select the ids of what an index finds of an owner's by this condition alone, and a column as `rank`.
+
+        Conditions on what it selects from may be appended.
+        """
+
+    def holds(self, owner_id: int, place: str) -> Sql:
+        """Say, of the asset `a` whose id is also `place`, that the condition holds for it; no index is to find it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """All that an owner has: what is walked when nothing narrow leads."""
+
+    orders = frozenset({"", "name_key", "size"})
+    place = "a.id"
+    key = "a.id"
+
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
+        """See Narrowing."""
+        return _mine(owner_id, rank)
+
+    def holds(self, owner_id: int, place: str) -> Sql:
+        """See Narrowing."""
+        return Sql("TRUE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +79,25 @@ class Equal:
     column: str
     value: str | UUID
 
-    is_in_order = True
+    place = "a.id"
+    key = "a.id"
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
+    @property
+    def orders(self) -> frozenset[str]:
         """See Narrowing."""
-        return Asset.objects.filter(owner_id=owner_id, trashed_at=None, **{self.column: self.value})
+        return Anything.orders if self.column == FOLDER_COLUMN else frozenset({""})
 
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
         """See Narrowing."""
-        return chosen.filter(owner_id=owner_id, **{self.column: self.value})
+        return _mine(owner_id, rank) + Sql(f" AND a.{self.column} = %s", (self._text,))
 
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def holds(self, owner_id: int, place: str) -> Sql:
         """See Narrowing."""
-        return chosen.alias(**{f"plain_{self.column}": Unindexed(self.column)}).filter(
-            **{f"plain_{self.column}": self.value}
-        )
+        return Sql(f"{engine().hiding}a.{self.column} = %s", (self._text,))
+
+    @property
+    def _text(self) -> str:
+        return self.value.hex if isinstance(self.value, UUID) else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +106,23 @@ class TypePrefix:
 
     prefix: str
 
-    is_in_order = False
+    orders = frozenset[str]()
+    place = "a.id"
+    key = "a.content_type"
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
         """See Narrowing."""
-        return Asset.objects.filter(self._range("content_type"), owner_id=owner_id, trashed_at=None)
+        return _mine(owner_id, rank) + Sql(" AND a.content_type >= %s AND a.content_type < %s", self.bounds)
 
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def holds(self, owner_id: int, place: str) -> Sql:
         """See Narrowing."""
-        return chosen.filter(self._range("content_type"), owner_id=owner_id)
-
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
-        """See Narrowing."""
-        return chosen.alias(plain_type=Unindexed("content_type")).filter(self._range("plain_type"))
+        type_ = f"{engine().hiding}a.content_type"
+        return Sql(f"{type_} >= %s AND {type_} < %s", self.bounds)
 
     @property
     def bounds(self) -> tuple[str, str]:
         """The least content type that has the prefix, and one behind all of them."""
         return self.prefix, self.prefix + _LAST
-
-    def _range(self, column: str) -> Q:
-        least, behind = self.bounds
-        return Q(**{f"{column}__gte": least, f"{column}__lt": behind})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,35 +131,43 @@ class Having:
 
     condition: Condition
 
+    place = "t.asset_id"
+
     @property
-    def is_in_order(self) -> bool:
+    def orders(self) -> frozenset[str]:
         """See Narrowing."""
+        return frozenset({""}) if self._is_one_text else frozenset()
+
+    @property
+    def key(self) -> str:
+        """See Narrowing."""
+        return "t.number" if self.condition.bounds else "t.text"
+
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
+        """See Narrowing."""
+        return Sql(_ATTRIBUTES, (owner_id,)) + self._asked()
+
+    def holds(self, owner_id: int, place: str) -> Sql:
+        """See Narrowing. In this form PostgreSQL does not make a join of it, whose size it would guess."""
+        head = f"(SELECT 1 FROM assets_assetattribute AS t WHERE t.asset_id = {place}"  # noqa: S608  # ours
+        # SQLite would read the index of numbers where it is told of the owner: it does not know that an id is rarer.
+        mine = Sql(" AND t.owner_id = %s", (owner_id,)) if self._is_one_text else Sql("")
+        return Sql(head) + mine + self._asked() + Sql(" LIMIT 1) = 1")
+
+    @property
+    def _is_one_text(self) -> bool:
         return len(self.condition.texts) == 1 and not self.condition.bounds
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
-        """See Narrowing."""
-        return AssetAttribute.objects.filter(self._holds(), owner_id=owner_id)
-
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
-        """See Narrowing."""
-        mine = chosen.alias(plain_owner=Unindexed("owner_id")).filter(plain_owner=owner_id)
-        return mine.filter(self._holds("attributes__"), attributes__owner_id=owner_id)
-
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
-        """See Narrowing."""
-        # The owner helps PostgreSQL to begin here; SQLite must look up each asset's own attributes.
-        mine = AssetAttribute.objects.alias(plain_owner=Unindexed("owner_id")).filter(plain_owner=owner_id)
-        return chosen.filter(Exists(mine.filter(self._holds(), asset=OuterRef("pk"))))
-
-    def _holds(self, prefix: str = "") -> Q:
-        asked = Q(**{f"{prefix}name": self.condition.name})
-        if len(self.condition.texts) == 1:
-            asked &= Q(**{f"{prefix}text": next(iter(self.condition.texts))})
-        elif self.condition.texts:
-            asked &= Q(**{f"{prefix}text__in": sorted(self.condition.texts)})
+    def _asked(self) -> Sql:
+        asked = Sql(" AND t.name = %s", (self.condition.name,))
+        if texts := sorted(self.condition.texts):
+            asked += Sql(f" AND t.text IN ({', '.join(['%s'] * len(texts))})", tuple(texts))
         for comparison, number in self.condition.bounds:
-            asked &= Q(**{f"{prefix}number__{comparison}": number})
+            asked += Sql(f" AND t.number {_SIGNS[comparison]} %s", (number,))
         return asked
+
+
+_SIGNS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,100 +176,57 @@ class Stored:
 
     bucket: str
 
-    is_in_order = False
+    orders = frozenset[str]()
+    place = "a.id"
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
+    @property
+    def key(self) -> str:
         """See Narrowing."""
-        return self.drive(Asset.objects.filter(trashed_at=None), owner_id)
+        return "a.expires_at" if self.bucket == Asset.Bucket.TEMP else "a.id"
 
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
         """See Narrowing."""
+        found = _mine(owner_id, rank) + Sql(" AND a.bucket = %s", (self.bucket,))
         if self.bucket != Asset.Bucket.TEMP:
-            return self.filter(chosen.filter(owner_id=owner_id), owner_id)
-        mine = chosen.alias(plain_owner=Unindexed("owner_id")).filter(plain_owner=owner_id)
-        return self.filter(mine, owner_id).filter(expires_at__isnull=False)
+            return found
+        return Sql(found.text.replace("a.owner_id", "+a.owner_id"), found.values) + Sql(" AND a.expires_at IS NOT NULL")
 
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def holds(self, owner_id: int, place: str) -> Sql:
         """See Narrowing."""
-        return chosen.alias(plain_bucket=Unindexed("bucket")).filter(plain_bucket=self.bucket)
+        return Sql(f"{engine().hiding}a.bucket = %s", (self.bucket,))
 
 
-class AnyOfOwner:
-    """All that an owner has: what is walked when no condition is narrow."""
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Assets whose id or size lies in a range; `bounds` are pairs of a sign of SQL and a value."""
 
-    is_in_order = True
+    column: str
+    bounds: tuple[tuple[str, int | UUID], ...]
 
-    def probe(self, owner_id: int) -> models.QuerySet[Any]:
+    place = "a.id"
+
+    @property
+    def orders(self) -> frozenset[str]:
         """See Narrowing."""
-        return Asset.objects.filter(owner_id=owner_id, trashed_at=None)
+        return frozenset({"" if self.column == "id" else self.column})
 
-    def drive(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    @property
+    def key(self) -> str:
         """See Narrowing."""
-        return chosen.filter(owner_id=owner_id)
+        return f"a.{self.column}"
 
-    def filter(self, chosen: AssetQuerySet, owner_id: int) -> AssetQuerySet:
+    def found(self, owner_id: int, rank: str = "id") -> Sql:
         """See Narrowing."""
-        return chosen
+        return _mine(owner_id, rank) + Sql(" AND ") + self._asked(f"a.{self.column}")
+
+    def holds(self, owner_id: int, place: str) -> Sql:
+        """See Narrowing."""
+        return self._asked(f"{engine().hiding}a.{self.column}")
+
+    def _asked(self, column: str) -> Sql:
+        asked = " AND ".join(f"{column} {sign} %s" for sign, _ in self.bounds)
+        return Sql(asked, tuple(value.hex if isinstance(value, UUID) else value for _, value in self.bounds))
 
 
-def narrow(live: AssetQuerySet, owner_id: int, conditions: Sequence[Narrowing], *, by_id: bool) -> AssetQuerySet:
-    """Narrow live assets to an owner's that meet the conditions.
-
-    Sort them by the aliases `place`, which is their id, `place_name` and `place_size`: what no index serves is hidden.
-
-    `by_id` tells that nothing is sorted by before it. Costs no statement, or one on SQLite when there is a choice.
-    """
-    if engine().plans_by_statistics:
-        return _all_seen(live, owner_id, conditions)
-    driver, is_few = _driver(owner_id, conditions, by_id=by_id)
-    for condition in conditions:
-        if condition is not driver:
-            live = condition.filter(live, owner_id)
-    chosen = driver.drive(live, owner_id)
-    if is_few:  # sorted: an index of the order would be walked from its beginning to find them
-        return chosen.alias(place=Unindexed("pk"), place_name=Unindexed("name_key"), place_size=Unindexed("size"))
-    return _placed(chosen, "attributes__asset_id" if isinstance(driver, Having) else "pk")
-
-
-def _placed(chosen: AssetQuerySet, place: str) -> AssetQuerySet:
-    return chosen.alias(place=F(place), place_name=F("name_key"), place_size=F("size"))
-
-
-def finds_few(owner_id: int, conditions: Sequence[Narrowing]) -> bool:
-    """Tell whether one of the conditions finds so few assets that all may be looked at; one statement, or none."""
-    return bool(conditions) and min(_counts([condition.probe(owner_id) for condition in conditions])) <= FEW
-
-
-def _all_seen(live: AssetQuerySet, owner_id: int, conditions: Sequence[Narrowing]) -> AssetQuerySet:
-    for condition in conditions:
-        live = condition.filter(live, owner_id)
-    return _placed(live.filter(owner_id=owner_id), "pk")
-
-
-def _driver(owner_id: int, conditions: Sequence[Narrowing], *, by_id: bool) -> tuple[Narrowing, bool]:
-    """Choose the condition that drives, and tell whether it finds so few that they are sorted."""
-    if len(conditions) <= 1 and all(_is_sorted(condition, by_id) for condition in conditions):
-        return (conditions[0] if conditions else AnyOfOwner()), False
-    counts = _counts([condition.probe(owner_id) for condition in conditions])
-    count, best = min(zip(counts, range(len(conditions)), strict=True))
-    if count <= FEW:
-        return conditions[best], True
-    ordered = [condition for condition in conditions if _is_sorted(condition, by_id)]
-    return (ordered[0] if ordered else AnyOfOwner()), False
-
-
-def _is_sorted(condition: Narrowing, by_id: bool) -> bool:
-    """Tell whether an index gives what this finds in the order that is asked for."""
-    return condition.is_in_order if by_id else isinstance(condition, Equal) and condition.column == FOLDER_COLUMN
-
-
-def _counts(probes: Sequence[models.QuerySet[Any]]) -> list[int]:
-    """Count what each probe finds, up to FEW and one; costs one statement."""
-    parts, parameters = [], []
-    for probe in probes:
-        sql, values = probe.order_by().values("pk")[: FEW + 1].query.sql_with_params()
-        parts.append(f"(SELECT COUNT(*) FROM ({sql}) AS found)")  # noqa: S608  # values are parameters
-        parameters += list(values)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(parts)}", parameters)
-        return [int(count) for count in cursor.fetchone()]
+def _mine(owner_id: int, rank: str) -> Sql:
+    return Sql(_MINE.format(rank=rank), (owner_id,))

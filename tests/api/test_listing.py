@@ -11,12 +11,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
 from assets.models import Asset
-from assets.services import narrowing
 from tests.api.conftest import make_file, make_folder
 
 BIG = 2**63 + 1  # no float tells it from its neighbour
@@ -112,13 +110,18 @@ def test_list_by_attributes_leaves_out_what_is_trashed_or_expired(client: Client
         assert names(client, query) == "kept"
 
 
-@pytest.mark.parametrize("few", [0, 2, 5000], ids=["walked", "mixed", "sorted"])
+@pytest.mark.parametrize(
+    ("few", "many"), [(0, 0), (0, 5000), (2, 9), (5000, 5000)], ids=["walked", "short", "mixed", "gathered"]
+)
 @pytest.mark.parametrize("order", ["created", "-created", "name", "-size"])
 def test_pages_of_every_combination_hold_what_python_finds(
-    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch, order: str, few: int
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch, order: str, few: int, many: int
 ) -> None:
-    """Whichever condition drives, and at whatever bound, the pages are the same."""
-    monkeypatch.setattr(narrowing, "FEW", few)
+    """However a page is found, it holds the same; a walk that is bounded sees 16 of 25 assets."""
+    monkeypatch.setattr("assets.services.pages.FEW", few)
+    monkeypatch.setattr("assets.services.pages.MANY", many)
+    monkeypatch.setattr("assets.services.pages.WINDOW", 1)
+    monkeypatch.setattr("assets.services.pages.WIDER", 1)
     folder, chance = make_folder(owner, "folder"), random.Random(7)  # the same at each run
     for number in range(24):
         make_file(
@@ -171,31 +174,49 @@ def expected(asked: tuple[tuple[str, str], ...], order: str) -> list[Asset]:
 
 
 @pytest.mark.parametrize(
-    ("query", "sqlite", "postgresql"),
+    ("query", "statements"),
     [
-        ("?tag=x", 1, 1),
-        ("?meta.cfg=1", 1, 1),
-        ("?meta.cfg__gte=0", 2, 1),
-        ("?content_type=text", 2, 1),
-        ("?workflow_id=w&tag=x&meta.cfg__gte=0&meta.cfg=1&content_type=text", 2, 1),
-        ("?workflow_id=w&order=name", 2, 1),
-        ("?tag=x&order=-size", 3, 2),
+        ("?tag=x", 1),
+        ("?meta.cfg=1", 1),
+        ("?meta.cfg__gte=0", 2),
+        ("?content_type=text", 2),
+        ("?workflow_id=w&tag=x&meta.cfg__gte=0&meta.cfg=1&content_type=text", 2),
+        ("?workflow_id=w&order=name", 2),
+        ("?tag=x&order=-size", 3),
     ],
 )
 @pytest.mark.parametrize("count", [1, 40])
 def test_list_costs_a_constant_number_of_statements(
-    client: Client,
-    owner: User,
-    django_assert_num_queries: Any,
-    query: str,
-    sqlite: int,
-    postgresql: int,
-    count: int,
+    client: Client, owner: User, django_assert_num_queries: Any, query: str, statements: int, count: int
 ) -> None:
     for number in range(count):
         make_file(owner, str(number), bytes([number]), tags=("x",), metadata={"cfg": 1}, workflow_id="w")
-    with django_assert_num_queries(sqlite if connection.vendor == "sqlite" else postgresql):
+    with django_assert_num_queries(statements):
         assert len(listed(client, query)["assets"]) == count
+
+
+@pytest.mark.parametrize(("many", "statements"), [(2, 5), (5000, 5)], ids=["walked on", "gathered"])
+@pytest.mark.parametrize("size", [1, 5])
+def test_page_that_a_walk_does_not_fill_costs_a_bounded_number_of_statements(
+    client: Client,
+    owner: User,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_num_queries: Any,
+    size: int,
+    many: int,
+    statements: int,
+) -> None:
+    """Many have each of two values, and the few that have both come last."""
+    monkeypatch.setattr("assets.services.pages.WINDOW", 1)
+    monkeypatch.setattr("assets.services.pages.WIDER", 1)
+    monkeypatch.setattr("assets.services.pages.FEW", 2)
+    monkeypatch.setattr("assets.services.pages.MANY", many)
+    for number in range(4 * 6 + size):
+        both = number >= 4 * 6
+        cfg, tags = (1 if both or number % 2 else 0), (("x",) if both or not number % 2 else ())
+        make_file(owner, f"{number:02}", bytes([number]), tags=tags, metadata={"cfg": cfg})
+    with django_assert_num_queries(statements):
+        assert len(listed(client, f"?tag=x&meta.cfg=1&order=name&page_size={size}")["assets"]) == size
 
 
 # --- cursors -------------------------------------------------------------------------------------

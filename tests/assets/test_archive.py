@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -19,7 +20,7 @@ from django.db import connection
 from django.utils import timezone
 
 from assets.ids import new_id
-from assets.models import Asset
+from assets.models import Asset, StoredObject
 from assets.services import archive, archive_stream, delete_assets, replace_content
 from assets.services.archive import Archive, ArchiveError, plan_archive
 from assets.services.archive_stream import ArchiveStream
@@ -35,6 +36,18 @@ def file(owner: User, name: str, data: bytes = b"data", parent: Asset | None = N
     Asset.objects.filter(pk=asset.pk).update(name=name, parent=parent)
     asset.name, asset.parent = name, parent
     return asset
+
+
+def fill(folder: Asset, model: Asset, count: int) -> None:
+    """Put copies of an asset's row into a folder."""
+    columns = [field.attname for field in Asset._meta.concrete_fields if not field.generated]
+    rows = []
+    for _ in range(count):
+        row = Asset(**{column: getattr(model, column) for column in columns})
+        row.pk, row.parent = new_id(), folder
+        row.key = row.pk.hex
+        rows.append(row)
+    Asset.objects.bulk_create(rows, batch_size=500)
 
 
 def plan(owner: User, *assets: Asset) -> Archive:
@@ -340,22 +353,46 @@ def test_archive_of_a_big_object_takes_constant_memory(disk: Buckets, owner: Use
     assert peak < 4 << 20
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_archive_of_more_than_four_gib_is_zip64(disk: Buckets, owner: User, tmp_path: Path) -> None:
+    """Both files have holes instead of zeros, so that nothing is stored; an entry lies behind the first 4 GiB."""
+    size = (4 << 30) + 5
+    big, behind = file(owner, "big", b"x"), file(owner, "last", b"behind")
+    assert big.object is not None
+    place = Path(storages["assets"].path(big.object.key))
+    place.chmod(0o644)
+    os.truncate(place, size)
+    StoredObject.objects.filter(pk=big.object_id).update(size=size)
+    stream = ArchiveStream(plan(owner, big, behind))
+    tracemalloc.start()
+    with (tmp_path / "a.zip").open("wb") as target:
+        for block in stream:
+            target.seek(len(block), os.SEEK_CUR) if not block.strip(b"\0") else target.write(block)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+    with ZipFile(tmp_path / "a.zip") as opened:
+        assert [(entry.filename, entry.file_size) for entry in opened.infolist()] == [("big", size), ("last", 6)]
+        assert opened.infolist()[1].header_offset > size
+        assert opened.testzip() is None
+        assert opened.read("last") == b"behind"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_archive_of_more_than_65535_entries_is_zip64(memory: Buckets, owner: User) -> None:
+    top = make_folder(owner, "top")
+    fill(top, file(owner, "a", parent=top), 70_000)
+    with ZipFile(io.BytesIO(b"".join(ArchiveStream(plan(owner, top))))) as opened:
+        assert len(set(opened.namelist())) == 70_002
+        assert opened.read(opened.namelist()[-1]) == b"data"
+
+
 def test_plan_keeps_few_bytes_for_each_file(memory: Buckets, owner: User) -> None:
     top = make_folder(owner, "top")
     model = file(owner, "a", parent=top)
-    rows = []
-    for _ in range(5000):
-        row = Asset(
-            **{
-                field.attname: getattr(model, field.attname)
-                for field in Asset._meta.concrete_fields
-                if not field.generated
-            }
-        )
-        row.pk, row.parent = new_id(), top
-        row.key = row.pk.hex
-        rows.append(row)
-    Asset.objects.bulk_create(rows)
+    fill(top, model, 5000)
     planned = plan(owner, top)
     assert len(planned.folders[top.pk].files) == 5001 * 16
     assert isinstance(next(iter(planned.folders)), UUID)
