@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Coalesce, Left
+from django.db.models import Exists, F, OuterRef, Q, Value
+from django.db.models.functions import Cast, Coalesce, Left
 from django.db.models.sql.compiler import SQLCompiler
 
 from assets.engines import engine_of
@@ -178,8 +178,12 @@ class AssetQuerySet(models.QuerySet["Asset"]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), trashed_at=None)
 
     def at(self, bucket: str, key: str) -> AssetQuerySet:
-        """Keep the asset that answers at this address, expired or not."""
-        return self.filter(bucket=bucket, key=key, trashed_at=None)
+        """Keep the asset that answers at this address, expired or not.
+
+        The bucket is cast, for SQLite would plan anew, at each call, a statement whose bare parameter the condition of
+        an index could be about (`asset_temp`): half of the time of a small read.
+        """
+        return self.filter(bucket=Cast(Value(bucket), models.CharField()), key=key, trashed_at=None)
 
 
 class Asset(models.Model):

@@ -122,3 +122,25 @@ def test_sqlite_is_opened_for_questions_only_and_never_made(
         Lookups.of_catalog().row(*ADDRESS)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's way of planning")
+def test_question_is_planned_once_however_often_it_is_asked(lookups: Lookups) -> None:
+    made, planned = counted(lookups), list[int]()
+
+    def note(action: int, *_: object) -> int:  # SQLite asks whether it may, whenever it makes a plan
+        planned.append(action)
+        return sqlite3.SQLITE_OK
+
+    def ask() -> None:
+        for _ in range(CONNECTIONS):  # they take turns
+            lookups.row(*ADDRESS)
+
+    ask()
+    for one in made:
+        one.set_authorizer(note)  # which forgets all plans
+    ask()
+    assert planned
+    planned.clear()
+    ask()
+    assert planned == []
