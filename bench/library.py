@@ -55,6 +55,9 @@ def main() -> None:
 
         django.setup()
         _fill(options.assets)
+        from nodetool_site.settling import settle
+
+        settle()  # as a web process does before its first request
         _report(options.assets)
 
 

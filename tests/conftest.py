@@ -9,6 +9,9 @@ from django.core.files.storage import storages
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from storagecache import environment
+from storagecache.environment import Environment
+
 pytest_plugins = ["tests.servers", "tests.roles", "tests.manage"]
 
 
@@ -20,6 +23,16 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             with connection.cursor() as cursor:
                 cursor.execute("SELECT setval(pg_get_serial_sequence('auth_user', 'id'), 1000)")
             connection.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_node_cache() -> Iterator[None]:
+    """Let the process's node cache go with its test: it was made of that test's settings and storages."""
+    yield
+    cache = Environment.node_cache_in_use()
+    if cache is not None:
+        cache.close()
+        environment._node_cache.cache_clear()
 
 
 @pytest.fixture(autouse=True)
