@@ -3,8 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
-# Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes.
-JOBS ?= 2
+# Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes. With 2, two tests depend on what ran before.
+JOBS ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
