@@ -22,9 +22,7 @@ from assets.services.narrowing import Anything, Narrowing, Sql
 Row = TypeVar("Row")
 
 FEW: Final = 5000  # assets that are gathered without a walk
-MANY: Final = (
-    100_000  # assets that are gathered where a walk meets fewer yet; behind them an order is walked to its end
-)
+MANY: Final = 100_000  # assets that are gathered where a walk meets fewer yet; behind them it goes to its end
 WINDOW: Final = 1000  # assets that a first walk looks at
 WIDER: Final = 8  # times as many that a second one does: what is alike often lies together
 _ASSET: Final = "a.id"

@@ -41,9 +41,10 @@ def purge(
 ) -> PurgeReport:
     """Collect everything collectable; `progress` hears how many objects went with each batch.
 
-    `grace` is by default GRACE_TIME. Temp that has not expired is never touched. `limit` bounds the objects, `batch`
-    (at most 1000) those of one step. An object that cannot be deleted now stays for the next purge and is named among
-    the failures, of which the first hundred are told.
+    `grace` is by default GRACE_TIME. Temp that has not expired ends only while temp is beyond TEMP_MAX_BYTES or
+    TEMP_MIN_FREE_BYTES, the oldest first. `limit` bounds the objects, `batch` (at most 1000) those of one step. An
+    object that cannot be deleted now stays for the next purge and is named among the failures, of which the first
+    hundred are told.
 
     Raises:
         ValueError: a batch below 1, or a negative grace or limit.
