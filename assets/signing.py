@@ -52,6 +52,10 @@ class Grant:
     expires_at: int
     download: bool
 
+    def holds(self, now: float) -> bool:
+        """Tell whether its time has not come, nor is further away than any link of ours may last."""
+        return now < self.expires_at <= now + MAX_LIFE
+
 
 @lru_cache(maxsize=8)
 def keyring(secret_key: str, fallbacks: tuple[str, ...] = ()) -> Keyring:
@@ -81,7 +85,13 @@ def is_link(query: str) -> bool:
 
 
 def verify(query: str, *, keys: Keyring, bucket: str, key: str, now: float) -> Grant | None:
-    """Give what the raw query string grants at this address now, or None when it is not one of ours.
+    """Give what the raw query string grants at this address now, or None when it is not one of ours."""
+    grant = read_link(query, keys=keys, bucket=bucket, key=key)
+    return grant if grant is not None and grant.holds(now) else None
+
+
+def read_link(query: str, *, keys: Keyring, bucket: str, key: str) -> Grant | None:
+    """Give what the raw query string grants at this address at its time, or None when it is not one of ours.
 
     Only the very text that `sign` wrote passes: no other order, encoding, doubled or added parameter.
     """
@@ -90,7 +100,7 @@ def verify(query: str, *, keys: Keyring, bucket: str, key: str, now: float) -> G
         return None
     signing_key = keys.by_name.get(found[3])
     expires_at, download = int(found[2]), found[1] is not None
-    if signing_key is None or not now < expires_at <= now + MAX_LIFE:
+    if signing_key is None:
         return None
     expected = _signature(signing_key, bucket, key, found[4], expires_at, download)
     return Grant(found[4], expires_at, download) if hmac.compare_digest(expected, found[5]) else None

@@ -63,7 +63,10 @@ class Exchange(Protocol):
 
 
 class Dispatcher:
-    """Answers granian's requests with a WSGI application, before which `quick` is asked; called on its threads."""
+    """Answers granian's requests with a WSGI application, before which `quick` is asked; called on its threads.
+
+    `quick` gets what granian says of the request, before what is the same for all requests is added.
+    """
 
     def __init__(self, application: Application, quick: Quick, transfers: ThreadStack) -> None:
         self._application = application
@@ -72,9 +75,9 @@ class Dispatcher:
 
     def __call__(self, exchange: Exchange, environ: Environ) -> None:
         """Answer, or see to it that a thread does."""
-        environ.update(_BASE)
         answer = self._quick(environ)
         if answer is None:
+            environ.update(_BASE)
             environ["nodetool.asked"] = True  # so that the application does not ask again
             self._slowly(exchange, environ)
         elif isinstance(answer.body, list):

@@ -11,11 +11,22 @@ from typing import Final
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from assets.engines.base import Connection, Engine, Name, NameIndex, NamesWanted, Row, Table
+from assets.engines.base import CommitMark, Connection, Engine, Name, NameIndex, NamesWanted, Row, Table
 from assets.engines.postgresql import PostgreSQL
 from assets.engines.sqlite import SQLite
 
-__all__ = ["Connection", "Engine", "Name", "NameIndex", "NamesWanted", "Row", "Table", "engine", "engine_of"]
+__all__ = [
+    "CommitMark",
+    "Connection",
+    "Engine",
+    "Name",
+    "NameIndex",
+    "NamesWanted",
+    "Row",
+    "Table",
+    "engine",
+    "engine_of",
+]
 
 _ENGINES: Final[dict[str, Engine]] = {"sqlite": SQLite(), "postgresql": PostgreSQL()}
 

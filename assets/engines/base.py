@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,9 @@ class Connection(Protocol):
     def close(self) -> None:
         """Hang up."""
         ...
+
+
+CommitMark = Callable[[], bytes | None]  # as long as it gives the same, nothing was committed; None: it cannot tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,10 @@ class Engine(Protocol):
         Raises:
             `errors`: the database is not there, or does not answer within seconds.
         """
+        ...
+
+    def commit_mark(self) -> CommitMark:
+        """Give what tells whether anything was committed, by whichever process, since the last look."""
         ...
 
     def of_driver(self, sql: str) -> str:

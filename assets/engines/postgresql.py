@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from assets.engines.base import Connection, Engine, Row, Table
+from assets.engines.base import CommitMark, Connection, Engine, Row, Table
 
 _TRIGRAM: Final = 3  # characters
 _CONNECT_SECONDS: Final = 2  # of a connection that asks questions
@@ -101,6 +101,14 @@ class PostgreSQL(Engine):
         opened: Connection = psycopg.connect(**parameters, autocommit=True)
         return opened
 
+    def commit_mark(self) -> CommitMark:
+        """It tells nobody who does not ask."""
+        return _unknown
+
     def of_driver(self, sql: str) -> str:
         """Its marks are Django's."""
         return sql
+
+
+def _unknown() -> None:
+    """Give no mark."""

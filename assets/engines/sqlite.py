@@ -13,9 +13,10 @@ from uuid import UUID
 
 from django.db import connection
 
-from assets.engines.base import Connection, Engine, Row, Table
+from assets.engines.base import CommitMark, Connection, Engine, Row, Table
 from assets.engines.trigrams import TrigramTable
 from storagecache.sqlite.lock import WriteLock
+from storagecache.sqlite.wal_index import WalIndex
 
 _WAIT: Final = 1.0  # seconds until a question gives up a locked file
 _CACHE_KIB: Final = 4000  # of pages, for each connection that asks questions
@@ -93,13 +94,11 @@ class SQLite(Engine):
 
     def connect(self) -> Connection:
         """Open the catalog's file, which must be there."""
-        place = Path(_file()).absolute().as_uri()
-        opened = sqlite3.connect(
-            f"{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT
-        )
-        opened.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        opened.execute("PRAGMA query_only = ON")
-        return opened
+        return _opened(_file())
+
+    def commit_mark(self) -> CommitMark:
+        """Look at the index of its log."""
+        return _index_of(_file()).mark
 
     def of_driver(self, sql: str) -> str:
         """Write question marks."""
@@ -113,6 +112,19 @@ def _file() -> str:
 @functools.cache
 def _lock_of(database: str) -> WriteLock:
     return WriteLock(f"{database}.lock")
+
+
+@functools.cache
+def _index_of(database: str) -> WalIndex:
+    return WalIndex(database, functools.partial(_opened, database))
+
+
+def _opened(database: str) -> sqlite3.Connection:
+    place = Path(database).absolute().as_uri()
+    opened = sqlite3.connect(f"{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT)
+    opened.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    opened.execute("PRAGMA query_only = ON")
+    return opened
 
 
 @contextmanager

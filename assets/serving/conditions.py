@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Self
+from typing import Final
 
 from storagecache.errors import PreconditionFailedError
 
@@ -51,10 +51,10 @@ class Conditions:
     range: str | None = None
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Pick the headers out of a WSGI environ (`request.META` is one)."""
+    def from_environ(cls, environ: Mapping[str, str]) -> Conditions:
+        """Pick the headers out of a WSGI environ (`request.META` is one); UNCONDITIONAL where there is none."""
         if environ.keys().isdisjoint(_VARIABLES):
-            return cls()
+            return UNCONDITIONAL
         get = environ.get
         return cls(
             if_match=get("HTTP_IF_MATCH"),
@@ -66,6 +66,7 @@ class Conditions:
         )
 
 
+UNCONDITIONAL: Final = Conditions()
 _VARIABLES: Final = frozenset(
     f"HTTP_{name}"
     for name in ("IF_MATCH", "IF_UNMODIFIED_SINCE", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_RANGE", "RANGE")

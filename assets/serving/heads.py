@@ -22,8 +22,12 @@ def refused_status(environ: Mapping[str, str]) -> int | None:
     path = environ.get("nodetool.path_info") or environ.get("PATH_INFO", "")
     if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_TARGET:
         return 414
-    sizes = [len(name) + len(environ[name]) for name in environ if name[:5] == "HTTP_"]
-    return 431 if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEADER_BYTES else None
+    number = size = 0
+    for name, value in environ.items():  # of which not every value is text
+        if name[:5] == "HTTP_":
+            number += 1
+            size += len(name) + len(value)
+    return 431 if number > MAX_HEADERS or size > MAX_HEADER_BYTES else None
 
 
 class HeadMiddleware:

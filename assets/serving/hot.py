@@ -2,7 +2,7 @@
 
 It answers as the Django view does, from the same plan, or not at all: everything else (other methods, sessions, tokens,
 404, every error) falls through to Django, so that the rules of access exist once and a fault makes answers slower, not
-different. The catalog is asked for each request; what is kept is only what follows from a row.
+different. Nothing about the catalog is kept here; what is kept is what follows from a row, a link, and both of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from django.http.request import split_domain_port, validate_host
 from assets.links import PUBLIC_POLICY, cache_control, current_keys
 from assets.services import Located, Lookups, located, storage_of
 from assets.serving.address import split_path
+from assets.serving.conditions import UNCONDITIONAL
 from assets.serving.delegation import delegate, served_object
 from assets.serving.delivery import Blocks
 from assets.serving.heads import refused_status
 from assets.serving.plan import Body, Conditions, Part, Plan, ServedObject, plan_get
-from assets.signing import Grant, verify
+from assets.signing import Grant, read_link
 from storagecache.capabilities import LocalFiles
 from storagecache.environment import Environment
 from storagecache.errors import StorageError
@@ -35,7 +36,8 @@ from storagecache.errors import StorageError
 Header = tuple[str, str]
 
 WHOLE: Final = 256 << 10  # bytes; up to here a body is handed over in one piece, and holds no thread
-KNOWN: Final = 4096  # rows of which it is kept what follows from them
+KEPT: Final = 4096  # of each: rows, links and plans
+SHORT: Final = 1024  # characters of path and query; of longer ones nothing is kept
 _READS: Final = frozenset({"GET", "HEAD"})
 _PLACES: Final = ("/storage/", "/api/storage/")
 _UNSIGNED: Final = {"": False, "download=1": True}  # query -> download
@@ -53,9 +55,12 @@ class Answer(NamedTuple):
     body: Iterable[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """What follows from a row of the catalog; `ends_at` in seconds since 1970, `path` where the bytes lie here."""
+    """What follows from a row of the catalog; `ends_at` in seconds since 1970, `path` where the bytes lie here.
+
+    One is made for each row, and equal to itself only.
+    """
 
     located: Located
     served: ServedObject
@@ -63,14 +68,13 @@ class _Known:
     path: str | None
 
 
-class _Request(NamedTuple):
-    """What a request names, and by which right beside that of being public."""
+class _Target(NamedTuple):
+    """What path and query name, and by which right beside that of being public."""
 
     bucket: str
     key: str
     grant: Grant | None
     download: bool
-    now: float
 
 
 class HotLayer:
@@ -82,35 +86,40 @@ class HotLayer:
         self._vary = "origin" if Environment.current().cors_allowed_origins else ""
         self._is_delegated = Environment.current().accel_redirect is not None
         self._everywhere = _headers_of_middleware()
-        self._know = functools.lru_cache(maxsize=KNOWN)(_known)
+        self._know = functools.lru_cache(maxsize=KEPT)(_known)
+        self._target_kept = functools.lru_cache(maxsize=KEPT)(self._target)
+        self._plan_kept = functools.lru_cache(maxsize=KEPT)(self._plan)
         self._is_host = functools.lru_cache(maxsize=256)(_is_host)
 
     def answer(self, environ: Mapping[str, Any]) -> Answer | None:
-        """Give the answer to a request; None: let Django answer. Costs one SELECT where it may be one of ours."""
+        """Give the answer to a request; None: let Django answer. Costs at most one SELECT."""
         try:
-            request = self._read(environ)
-            return None if request is None else self._serve(environ, request)
+            target = self._read(environ)
+            return None if target is None else self._serve(environ, target, time.time())
         except (StorageError, OSError):
             return None
 
-    def _read(self, environ: Mapping[str, Any]) -> _Request | None:
+    def _read(self, environ: Mapping[str, Any]) -> _Target | None:
         """Understand a request that this layer is for. Nothing is looked up yet."""
-        if environ["REQUEST_METHOD"] not in _READS or not environ.get("PATH_INFO", "").startswith(_PLACES):
+        path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
+        if environ["REQUEST_METHOD"] not in _READS or not path.startswith(_PLACES) or not self._is_plain(environ):
             return None
-        if not self._is_plain(environ):
-            return None
-        address, query, now = (
-            split_path(environ["PATH_INFO"].encode("latin-1")),
-            environ.get("QUERY_STRING", ""),
-            time.time(),
-        )
+        return (self._target_kept if len(path) + len(query) <= SHORT else self._target)(path, query)
+
+    def _target(self, path: str, query: str) -> _Target | None:
+        """Read an address and a link, whose time may be over.
+
+        Raises:
+            InvalidKeyError: what the grammar of keys refuses.
+        """
+        address = split_path(path.encode("latin-1"))
         if address is None:
             return None
         download = _UNSIGNED.get(query)
         if download is not None:
-            return _Request(*address, None, download, now)
-        grant = verify(query, keys=self._keys, bucket=address[0], key=address[1], now=now)
-        return _Request(*address, grant, grant.download, now) if grant else None
+            return _Target(*address, None, download)
+        grant = read_link(query, keys=self._keys, bucket=address[0], key=address[1])
+        return _Target(*address, grant, grant.download) if grant else None
 
     def _is_plain(self, environ: Mapping[str, Any]) -> bool:
         """Tell whether nothing about the head is for Django's middleware to refuse or to add to."""
@@ -122,27 +131,30 @@ class HotLayer:
             return False
         return refused_status(environ) is None and self._is_host(environ.get("HTTP_HOST", ""))
 
-    def _serve(self, environ: Mapping[str, Any], request: _Request) -> Answer | None:
-        row = self._lookups.row(request.bucket, request.key)
-        known = self._know(row) if row else None
-        if known is None or known.ends_at <= request.now or not _may_read(known.located, request.grant):
+    def _serve(self, environ: Mapping[str, Any], target: _Target, now: float) -> Answer | None:
+        grant = target.grant
+        if grant is not None and not grant.holds(now):
             return None
-        plan = plan_get(
-            environ["REQUEST_METHOD"],
-            Conditions.from_environ(environ),
-            known.served,
-            now=int(request.now),
-            cache_control=_policy(request),
-            vary=self._vary,
-            download=request.download,
-        )
+        row = self._lookups.row(target.bucket, target.key)
+        known = self._know(row) if row else None
+        if known is None or known.ends_at <= now or not _may_read(known.located, grant):
+            return None
+        policy = PUBLIC_POLICY if grant is None else cache_control(grant.expires_at - now)
+        conditions = Conditions.from_environ(environ)
+        plan_of = self._plan_kept if conditions is UNCONDITIONAL else self._plan
+        plan = plan_of(environ["REQUEST_METHOD"], conditions, known, policy, target.download, int(now))
         if known.path is None or self._is_delegated:
-            return self._elsewhere(environ, request, known, plan)
+            return self._elsewhere(environ, target, known, plan)
         return self._here(plan, known.path)
 
-    def _elsewhere(self, environ: Mapping[str, Any], request: _Request, known: _Known, plan: Plan) -> Answer | None:
-        until = request.grant.expires_at if request.grant else None
-        answer = delegate(environ, known.located, plan, until=until, download=request.download)
+    def _plan(self, method: str, conditions: Conditions, known: _Known, policy: str, download: bool, now: int) -> Plan:
+        return plan_get(
+            method, conditions, known.served, now=now, cache_control=policy, vary=self._vary, download=download
+        )
+
+    def _elsewhere(self, environ: Mapping[str, Any], target: _Target, known: _Known, plan: Plan) -> Answer | None:
+        until = target.grant.expires_at if target.grant else None
+        answer = delegate(environ, known.located, plan, until=until, download=target.download)
         if answer is None:
             return self._here(plan, known.path)
         varied = [("Vary", self._vary)] if self._vary and answer.status == 302 else []
@@ -160,10 +172,6 @@ class HotLayer:
 def _may_read(located: Located, grant: Grant | None) -> bool:
     """Tell whether the link is for the object that is there now, or without a link the asset is public."""
     return located.is_public if grant is None else grant.object_id == located.object_id
-
-
-def _policy(request: _Request) -> str:
-    return PUBLIC_POLICY if request.grant is None else cache_control(request.grant.expires_at - request.now)
 
 
 def _known(row: tuple[Any, ...]) -> _Known:

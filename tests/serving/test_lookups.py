@@ -1,8 +1,10 @@
-"""Questions to the catalog below Django: a few connections, none of them used after a fault, and nothing is written."""
+"""Questions to the catalog below Django: a few connections, none used after a fault, nothing written, no old answer."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from storagecache.errors import BackendUnavailableError
 from tests.serving.answers import send
 
 ADDRESS = ("assets", "a/b")
+SQLITE = pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own")
 pytestmark = pytest.mark.parametrize("backend", ["memory"], indirect=True)
 
 
@@ -28,6 +31,13 @@ def lookups(transactional_db: None) -> Iterator[Lookups]:
     made = Lookups.of_catalog()
     yield made
     made.close()
+
+
+@pytest.fixture
+def asking(lookups: Lookups) -> Lookups:
+    """One whose catalog does not tell of commits, so that it asks each time."""
+    lookups._commit_mark = lambda: None
+    return lookups
 
 
 @pytest.fixture(autouse=True)
@@ -63,36 +73,77 @@ def test_row_of_an_absent_address_is_none(lookups: Lookups, backend: str) -> Non
     assert lookups.row("assets", "a/B") is None
 
 
-def test_row_is_never_remembered(lookups: Lookups, backend: str) -> None:
+def test_row_is_true_when_it_is_given(lookups: Lookups, backend: str) -> None:
     assert lookups.row(*ADDRESS)
     Asset.objects.update(key="other")
     assert lookups.row(*ADDRESS) is None
     assert lookups.row("assets", "other")
 
 
-def test_many_threads_share_a_few_connections(lookups: Lookups, backend: str) -> None:
-    made = counted(lookups)
+@SQLITE
+def test_nothing_is_asked_again_until_something_is_committed(lookups: Lookups) -> None:
+    asked, made = list[str](), counted(lookups)
+    for _ in range(CONNECTIONS):
+        lookups.row("assets", f"{_}")
+    for one in made:
+        one.set_trace_callback(asked.append)
+    rows = [lookups.row(*ADDRESS) for _ in range(10)]
+    assert len(asked) == 1
+    assert rows == rows[:1] * 10
+    assert [lookups.row("assets", "none") for _ in range(10)] == [None] * 10  # nor that nothing is there
+    assert len(asked) == 2
+    Asset.objects.update(name="other")
+    assert lookups.row(*ADDRESS) != rows[0]
+    assert len(asked) == 3
+
+
+@SQLITE
+def test_commit_of_another_process_is_seen_at_once(lookups: Lookups) -> None:
+    script = (
+        "import sqlite3, sys\n"
+        "catalog = sqlite3.connect(sys.argv[1], timeout=20)\n"
+        "for line in sys.stdin:\n"
+        "    with catalog:\n"
+        "        catalog.execute('UPDATE assets_asset SET name = ?', (line.strip(),))\n"
+        "    print('done', flush=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(connection.settings_dict["NAME"])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin
+        assert writer.stdout
+        for number in range(300):
+            lookups.row(*ADDRESS)
+            print(number, file=writer.stdin, flush=True)
+            assert writer.stdout.readline() == "done\n"
+            row = lookups.row(*ADDRESS)
+            assert row
+            assert located(row).name == str(number)
+        writer.stdin.close()
+
+
+def test_many_threads_share_a_few_connections(asking: Lookups, backend: str) -> None:
+    made = counted(asking)
     barrier = threading.Barrier(32)
 
     def ask(_: int) -> bool:
         barrier.wait()
-        return all(lookups.row(*ADDRESS) for _ in range(20))
+        return all(asking.row(*ADDRESS) for _ in range(20))
 
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(ask, range(32)))
     assert 1 <= len(made) <= CONNECTIONS
 
 
-def test_connection_that_failed_is_replaced(lookups: Lookups, backend: str) -> None:
-    made = counted(lookups)
+def test_connection_that_failed_is_replaced(asking: Lookups, backend: str) -> None:
+    made = counted(asking)
     for _ in range(CONNECTIONS):
-        lookups.row(*ADDRESS)
+        asking.row(*ADDRESS)
     for one in made:
         one.close()
     for _ in made:
         with pytest.raises(BackendUnavailableError):
-            lookups.row(*ADDRESS)
-    assert lookups.row(*ADDRESS)
+            asking.row(*ADDRESS)
+    assert asking.row(*ADDRESS)
 
 
 def test_catalog_that_is_gone_is_not_asked_again_at_once(backend: str) -> None:
@@ -102,14 +153,14 @@ def test_catalog_that_is_gone_is_not_asked_again_at_once(backend: str) -> None:
         attempts.append(1)
         raise sqlite3.OperationalError("gone")
 
-    lookups = Lookups(refuse, "", sqlite3.Error)
+    lookups = Lookups(refuse, "", sqlite3.Error, lambda: None)
     for _ in range(3 * CONNECTIONS):
         with pytest.raises(BackendUnavailableError):
             lookups.row(*ADDRESS)
     assert len(attempts) == 1
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="about SQLite's file")
+@SQLITE
 def test_sqlite_is_opened_for_questions_only_and_never_made(
     lookups: Lookups, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,9 +175,9 @@ def test_sqlite_is_opened_for_questions_only_and_never_made(
     monkeypatch.undo()
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's way of planning")
-def test_question_is_planned_once_however_often_it_is_asked(lookups: Lookups) -> None:
-    made, planned = counted(lookups), list[int]()
+@SQLITE
+def test_question_is_planned_once_however_often_it_is_asked(asking: Lookups) -> None:
+    made, planned = counted(asking), list[int]()
 
     def note(action: int, *_: object) -> int:  # SQLite asks whether it may, whenever it makes a plan
         planned.append(action)
@@ -134,7 +185,7 @@ def test_question_is_planned_once_however_often_it_is_asked(lookups: Lookups) ->
 
     def ask() -> None:
         for _ in range(CONNECTIONS):  # they take turns
-            lookups.row(*ADDRESS)
+            asking.row(*ADDRESS)
 
     ask()
     for one in made:
