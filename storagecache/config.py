@@ -117,7 +117,9 @@ def sqlite_database(path: Path) -> Settings:
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;",
+            "init_command": (
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000; PRAGMA temp_store=MEMORY;"
+            ),
             "pool_size": SQLITE_CONNECTIONS,
         },
         "TEST": {"NAME": f"{path}.test"},

@@ -5,6 +5,7 @@ The row comes before the bytes and goes after them, so whenever the process dies
 
 from __future__ import annotations
 
+import functools
 import logging
 from datetime import timedelta
 from typing import IO, Final, Protocol, cast
@@ -27,6 +28,7 @@ from storagecache.keys import new_object_key
 logger = logging.getLogger(__name__)
 
 SHARED_ALIASES: Final = frozenset({"assets"})  # temp objects are never shared
+_READY: Final = StoredObject.State.READY
 _HEARTBEAT: Final = timedelta(minutes=1)
 _GIVEN_UP: Final = "The upload was given up before it ended. Send it again."
 
@@ -168,13 +170,8 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
     """Find a ready object of this owner with the same bytes, whose bytes are really there."""
     if alias not in SHARED_ALIASES:
         return None
-    # Not a join: SQLite would start it from the owner, and read all of the owner's assets.
-    owned = Exists(Asset.objects.filter(object=OuterRef("pk"), owner_id=owner_id))
-    twins = StoredObject.objects.filter(
-        owned, storage=alias, bucket=bucket_of(storages[alias]), sha256=staged.sha256, size=staged.size,
-        state=StoredObject.State.READY,
-    )  # fmt: skip
-    twin = next(iter(twins[:1]), None)
+    asked = (1, owner_id, bucket_of(storages[alias]), staged.sha256, staged.size, _READY, alias)
+    twin = next(iter(StoredObject.objects.raw(_twin_sql(), asked)), None)
     release_connection()
     if twin is None:
         return None
@@ -184,6 +181,20 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
         raise  # storing would last as long once more
     except (ObjectNotFoundError, BackendUnavailableError):
         return None  # a lost twin must not swallow new bytes
+
+
+@functools.cache
+def _twin_sql() -> str:
+    """Let the ORM write the statement once, which takes it six times as long as asking does.
+
+    Its parameters are 1, owner, bucket, SHA-256, size, state and alias, in this order.
+    """
+    # Not a join: SQLite would start it from the owner, and read all of the owner's assets.
+    owned = Exists(Asset.objects.filter(object=OuterRef("pk"), owner_id=1))
+    twins = StoredObject.objects.filter(owned, storage="a", bucket="b", sha256="s", size=2, state=_READY)
+    sql, parameters = twins[:1].query.sql_with_params()
+    assert parameters == (1, 1, "b", "s", 2, _READY, "a"), parameters
+    return str(sql)
 
 
 def make_ready(stored: StoredObject) -> None:

@@ -17,7 +17,7 @@ from assets.services.sections import release_connection, write_section
 from storagecache.environment import Environment
 from storagecache.errors import StorageFullError
 
-_WORTH_ASKING: Final = 64 << 10  # bytes; smaller uploads are judged only when they are charged
+_WORTH_ASKING: Final = 256 << 10  # bytes; smaller uploads are judged only when they are charged
 
 
 def charge(owner_id: int, change: int) -> None:

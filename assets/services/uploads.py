@@ -34,6 +34,7 @@ from assets.services.objects import (
 )
 from assets.services.previews import announce, measured, preview_for
 from assets.services.quota import refuse_if_full
+from assets.services.reading import asset_at
 from assets.services.sections import release_connection, write_section
 from assets.staging import Expected, Source, StagedFile, stage_stream
 from storagecache.environment import Environment
@@ -205,10 +206,8 @@ class _Target:
         """Find and lock the asset that is there now, expired or not; its object is not joined (see lock_objects)."""
         if self.key is None:
             return None
-        found = Asset.objects.at(self.bucket, self.key)
-        if self.asset_id is not None:
-            found = found.filter(pk=self.asset_id)
-        return next(iter(found.select_for_update()[:1]), None)
+        found = asset_at(self.bucket, self.key, lock=True)
+        return found if found is None or self.asset_id in (None, found.pk) else None
 
     def lock_related(self) -> set[UUID]:
         """Lock the folder and the sources of a new asset; returns the sources that are still there.
@@ -225,8 +224,10 @@ class _Target:
 
 def _check_early(bucket: str, key: str, owner_id: int, check: Precondition) -> None:
     """Refuse cheaply what would be refused after the upload."""
-    live = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object")
-    current = next(iter(live[:1]), None)
+    current = None
+    if asset_at(bucket, key) is not None:  # mostly not: then the join with its object, slow to write, is not needed
+        live = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object")
+        current = next(iter(live[:1]), None)
     release_connection()
     _refuse_foreign(current, owner_id)
     check(current)

@@ -108,11 +108,11 @@ def test_quota_refuses_an_announced_body_unread(memory: Buckets, owner: User) ->
 
 
 def test_quota_refuses_staged_bytes_before_the_bucket(memory: Buckets, owner: User) -> None:
-    put(owner, "a", b"1" * 70_000)
-    set_quota(owner.pk, 100_000)
-    put(owner, "a", b"2" * 90_000)  # grows by 20,000 only
+    put(owner, "a", b"1" * 700_000)
+    set_quota(owner.pk, 1_000_000)
+    put(owner, "a", b"2" * 900_000)  # grows by 200,000 only
     with pytest.raises(StorageFullError):
-        put(owner, "b", b"3" * 70_000)
+        put(owner, "b", b"3" * 700_000)
     assert not StoredObject.objects.filter(state=StoredObject.State.PENDING).exists()
 
 

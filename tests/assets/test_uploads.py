@@ -79,13 +79,14 @@ def test_put_content_costs_a_constant_number_of_statements(memory: Buckets, owne
         put(owner, "twin", b"2")
     with statements() as same:
         put(owner, "k", b"2")
-    # Early check, twin; the pending row; then the switch: usage is noted by one INSERT, and the owner's
-    # account is charged last. A replacement of the same type and size changes no figure. SQLite keeps names apart.
+    # Early check (two where something is there), twin; the pending row; then the switch: usage is noted by one INSERT,
+    # and the owner's account is charged last. A replacement of the same type and size changes no figure. SQLite keeps
+    # names apart.
     made = ["INSERT"] * (3 if connection.vendor == "sqlite" else 2)
     assert trips(create) == ["SELECT"] * 2 + ["INSERT"] + ["SELECT", "UPDATE", *made, "UPDATE"]
-    assert trips(replace) == ["SELECT"] * 2 + ["INSERT"] + ["SELECT"] * 2 + ["UPDATE"] * 3
+    assert trips(replace) == ["SELECT"] * 3 + ["INSERT"] + ["SELECT"] * 2 + ["UPDATE"] * 3
     assert trips(dedupe) == ["SELECT"] * 2 + ["SELECT", "UPDATE", *made, "UPDATE"]
-    assert trips(same) == ["SELECT"] * 2 + ["SELECT"] * 2 + ["UPDATE"] * 2
+    assert trips(same) == ["SELECT"] * 3 + ["SELECT"] * 2 + ["UPDATE"] * 2
     with statements() as seen:
         assert created.object is not None
         assert created.object.etag
