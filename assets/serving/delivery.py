@@ -13,8 +13,8 @@ from assets.api.errors import error_response
 from assets.serving.plan import Body, Part, Plan
 
 SHORT_BLOCK: Final = 16 << 10  # bytes; each of hundreds of slow readers holds a few
-FIRST_BLOCK: Final = 64 << 10  # bytes; what a reader gets first, and then twice as much each time, with a long slot
-LONG_BLOCK: Final = 512 << 10
+FIRST_BLOCK: Final = 256 << 10  # bytes; what a reader gets first, and then twice as much each time, with a long slot
+LONG_BLOCK: Final = 512 << 10  # bytes; what the fastest readers get at once
 LONG_SLOTS: Final = 8  # readers of a process who may get more than a short block at once
 QUICK: Final = 0.004  # seconds; a reader who takes a block in less gets a longer one next
 
