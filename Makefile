@@ -31,7 +31,7 @@ help: ## This list
 run: venv ## Serve on http://127.0.0.1:7777 (HOST, PORT)
 	@$(clean_make) exec $(PY) -m nodetool_site.supervisor
 
-test: venv-dev ## Run the tests (ARGS="-k name" narrows them, JOBS=0 keeps them in one process; REQUIRE_ALL=1 skips nothing)
+test: venv-dev ## Run the tests (ARGS="-k name" narrows them, JOBS=2 runs two processes; REQUIRE_ALL=1 skips nothing)
 	@$(clean_make) exec $(PY) -m pytest $(parallel) $(ARGS)
 
 test-postgresql: venv-dev ## Run them with their catalogs in PostgreSQL (needs its programs, not a running server)

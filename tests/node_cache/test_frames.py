@@ -13,6 +13,7 @@ import numpy as np
 import ormsgpack
 import pytest
 from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -123,10 +124,11 @@ def test_frame_is_readable_by_its_description_alone() -> None:
     array = np.arange(6, dtype="<i4").reshape(2, 3)
     data = framed({"n": [1, None], "text": "t" * 1500, "array": array, "ref": {"asset_id": "a1"}})
     created, ttl, compute, total, count, assets, tree = struct.unpack_from("<dddQIII", data, 8)
-    assert (data[:8], created, ttl, compute, total) == (b"NTNC\x01\x00\x01\x00", NOW, 60.0, 1.5, len(data))
+    assert (data[:8], created, ttl, compute, total) == (b"NTNC\x02\x00\x01\x00", NOW, 60.0, 1.5, len(data))
     mac_secret = blake3(SECRET.encode(), derive_key_context="nodetool-storage node cache frame MAC v1").digest()
     signed_part = data[:64] + struct.pack("<I", 3) + b"key" + data[96:]
     assert blake3(signed_part, key=mac_secret).digest() == data[64:96]
+    assert data[52:64] == bytes(12)
     entries, at = struct.unpack_from(f"<{count}Q", data, 96), 96 + 8 * count
     assert ormsgpack.unpackb(data[at : at + assets]) == ["a1"]
     end, buffers = at + assets + tree, []
@@ -143,6 +145,30 @@ def test_frame_is_readable_by_its_description_alone() -> None:
     name, (dtype, shape, order), first, of_array = ormsgpack.unpackb(described)
     assert (tag, name, dtype, shape, order, of_array) == (31, "ndarray", "<i4", [2, 3], "C", 1)
     assert buffers[first] == (0, array.tobytes())
+
+
+def test_long_frame_is_verified_by_its_description_alone() -> None:
+    data = framed({"array": np.arange(50_000, dtype="<i4"), "text": "t" * 1500})
+    named = data[:64] + struct.pack("<I", 3) + b"key"
+    tag = AESGCM(blake3(named, key=KEY).digest()).encrypt(bytes(12), b"", data[96:])
+    assert len(tag) == 16
+    assert blake3(named + tag, key=KEY).digest() == data[64:96]
+    again = framed({"array": np.arange(50_000, dtype="<i4"), "text": "t" * 1500})
+    assert again[96:] == data[96:]
+    assert again[52:64] != data[52:64]  # so that no key of a tag is used twice
+    assert again[64:96] != data[64:96]
+
+
+@pytest.mark.parametrize("size", [65_536, 65_537])
+def test_frame_of_the_length_from_which_a_body_has_a_tag_is_read(size: int) -> None:
+    overhead = len(framed(b"x" * 60_000)) - 60_000
+    value = bytes(size - overhead)
+    data = framed(value)
+    assert len(data) == size
+    assert (data[52:64] == bytes(12)) == (size == 65_536)
+    assert read_frame(data, "key", KEY).value() == value
+    with pytest.raises(FrameError):
+        read_frame(data[:52] + b"salt" + data[56:], "key", KEY)
 
 
 class _Text(str):
@@ -231,13 +257,14 @@ SAMPLES = [
     framed(np.arange(100, dtype="<f4")),
     framed([{"asset_id": "0123", "uri": "asset://0123.png"}, (1, {2})]),
 ]
+LONG = framed([np.arange(20_000, dtype="<f4"), b"bytes" * 300, "tree" * 50])
 
 
 def test_damaged_frames_are_refused() -> None:
     generator = random.Random(5)
     for number in range(COUNT):
-        data = bytearray(SAMPLES[number % len(SAMPLES)])
-        if number % 2:
+        data = bytearray((*SAMPLES, LONG)[number % (len(SAMPLES) + 1)])
+        if generator.random() < 0.5:
             data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         else:
             del data[generator.randrange(len(data)) :]
@@ -271,7 +298,9 @@ def signed(data: bytes) -> bytes:
     """Give forged bytes the right length and MAC, as somebody with the secret could."""
     body, header = data[PREFIX_BYTES:], bytearray(data[: HEADER.size])
     struct.pack_into("<Q", header, 32, len(data))
-    mac = blake3(bytes(header) + struct.pack("<I", 3) + b"key" + body, key=KEY).digest()
+    named = bytes(header) + struct.pack("<I", 3) + b"key"
+    tag = AESGCM(blake3(named, key=KEY).digest()).encrypt(bytes(12), b"", body)
+    mac = blake3(named + (tag if len(data) > 65_536 else body), key=KEY).digest()
     return bytes(header) + mac + body
 
 
@@ -279,7 +308,7 @@ def test_signed_nonsense_raises_frame_errors_only_in_bounded_memory() -> None:
     generator = random.Random(7)
     tracemalloc.start()
     for number in range(COUNT):
-        data = bytearray(SAMPLES[number % len(SAMPLES)])
+        data = bytearray((*SAMPLES, LONG)[number % (len(SAMPLES) + 1)])
         for _ in range(generator.randrange(1, 6)):
             at = generator.choice([generator.randrange(len(data)), generator.randrange(40, 56)])
             data[at] = generator.choice([0, 255, 0xDD, 0xDF, 0xC9, generator.randrange(256)])
