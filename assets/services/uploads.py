@@ -126,7 +126,7 @@ def replace_content(
     """
     if asset.key is None:
         raise ObjectNotFoundError("A folder has no bytes.")
-    _check_early(asset.bucket, asset.key, asset.owner_id, check)
+    _judge(_live_at(asset.bucket, asset.key), asset.owner_id, check)
     refuse_if_full(asset.owner_id, asset.bucket, asset.key, expected.length or 0)
     claimed = content_type or asset.content_type
     target = _Target(
@@ -223,11 +223,16 @@ class _Target:
 
 
 def _check_early(bucket: str, key: str, owner_id: int, check: Precondition) -> None:
-    """Refuse cheaply what would be refused after the upload."""
-    current = None
-    if asset_at(bucket, key) is not None:  # mostly not: then the join with its object, slow to write, is not needed
-        live = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object")
-        current = next(iter(live[:1]), None)
+    """Refuse cheaply what would be refused after the upload; most addresses are free, and a short question tells so."""
+    _judge(_live_at(bucket, key) if asset_at(bucket, key) else None, owner_id, check)
+
+
+def _live_at(bucket: str, key: str) -> Asset | None:
+    live = Asset.objects.at(bucket, key).alive(timezone.now()).select_related("object")
+    return next(iter(live[:1]), None)
+
+
+def _judge(current: Asset | None, owner_id: int, check: Precondition) -> None:
     release_connection()
     _refuse_foreign(current, owner_id)
     check(current)
