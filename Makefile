@@ -3,7 +3,7 @@
 
 PYTHON ?=
 ARGS ?=
-# Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes. With 2, two tests depend on what ran before.
+# Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes.
 JOBS ?= 0
 VENV := .venv
 BIN := $(VENV)/bin

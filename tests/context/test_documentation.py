@@ -20,5 +20,9 @@ def test_examples_of_the_page_work(disk: Buckets, owner: User, workspace: Path) 
     assert len(blocks) == 7
     names = {"user": owner, "workspace_dir": workspace}
     for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), names)
+        try:
+            exec(compile(block, str(PAGE), "exec"), names)
+        except AssertionError as error:
+            error.add_note(f"node cache: {Environment.get_node_cache().stats()}")  # why was it computed again?
+            raise
     assert Derivation.objects.filter(asset__name="small.png", source__name="black.png").exists()
