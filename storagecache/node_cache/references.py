@@ -33,12 +33,6 @@ def register_assets(*, is_live: IsLive, digest_of: DigestOf) -> None:
     _registered = AssetLookup(is_live, digest_of)
 
 
-def unregister_assets() -> None:
-    """Forget the catalog: references can no longer be keyed, and count as live."""
-    global _registered  # noqa: PLW0603
-    _registered = None
-
-
 def asset_digest(reference: str) -> str | None:
     """Give the sha256 of an asset's content, or None when no catalog knows it."""
     return _registered.digest_of(reference) if _registered else None

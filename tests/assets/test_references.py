@@ -14,7 +14,7 @@ from assets.models import Asset
 from assets.services import create_asset, delete_assets
 from assets.services.reading import are_live, digest_of
 from storagecache.environment import Environment
-from storagecache.node_cache import MISS, register_assets
+from storagecache.node_cache import MISS
 from tests.assets.conftest import Buckets
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,7 +48,6 @@ def test_digest_of_what_is_not_there_is_none(asset: Asset, reference: str) -> No
 
 
 def test_hit_with_references_costs_one_select_and_without_none(asset: Asset) -> None:
-    register_assets(is_live=are_live, digest_of=digest_of)  # as the app does; other tests have catalogs of their own
     cache = Environment.get_node_cache()
     named, plain = f"named {uuid4()}", f"plain {uuid4()}"
     value = [{"asset_id": asset.pk.hex}, {"uri": f"asset://{asset.pk.hex}.txt"}]

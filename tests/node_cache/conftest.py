@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from storagecache.node_cache import references
 from storagecache.node_cache.area import CacheArea
 from storagecache.node_cache.cache import NodeCache
 from storagecache.node_cache.frames import mac_key
@@ -23,6 +24,12 @@ from tests.servers import MemcachedServer
 ROOT = Path(__file__).resolve().parents[2]
 MakeCache = Callable[..., NodeCache]
 Run = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _no_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no catalog be registered but a test's own, and the app's again for the tests behind it."""
+    monkeypatch.setattr(references, "_registered", None)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import tracemalloc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,6 @@ from django.db import DatabaseError
 
 from storagecache.node_cache import MISS, NodeCacheKey, node_cache_key, register_assets
 from storagecache.node_cache.area import CacheArea
-from storagecache.node_cache.references import unregister_assets
 from tests.node_cache.conftest import MakeCache
 from tests.node_cache.parts import Clock, Node
 
@@ -397,7 +396,7 @@ def test_files_of_the_area_are_no_pickles_and_damage_is_a_miss(file_cache: MakeC
 
 
 @pytest.fixture
-def catalog() -> Iterator[set[str]]:
+def catalog() -> set[str]:
     """Give the ids of the assets that live, in a catalog registered as the assets app does."""
     alive: set[str] = set()
     asked: list[int] = []
@@ -407,8 +406,7 @@ def catalog() -> Iterator[set[str]]:
         return alive.issuperset(ids)
 
     register_assets(is_live=is_live, digest_of=lambda _: "0" * 64)
-    yield alive
-    unregister_assets()
+    return alive
 
 
 def test_deleted_asset_makes_every_entry_that_names_it_a_miss(make_cache: MakeCache, catalog: set[str]) -> None:
@@ -431,13 +429,10 @@ def test_catalog_that_fails_is_a_miss(make_cache: MakeCache) -> None:
         raise DatabaseError("gone")
 
     register_assets(is_live=is_live, digest_of=lambda _: None)
-    try:
-        cache = make_cache()
-        cache.set("one", {"asset_id": "a"})
-        assert cache.get("one", MISS) is MISS
-        assert cache.get_or_compute("one", lambda: 1) == 1
-    finally:
-        unregister_assets()
+    cache = make_cache()
+    cache.set("one", {"asset_id": "a"})
+    assert cache.get("one", MISS) is MISS
+    assert cache.get_or_compute("one", lambda: 1) == 1
 
 
 def test_forked_child_works_on_its_own(make_cache: MakeCache) -> None:

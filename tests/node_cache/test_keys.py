@@ -23,7 +23,6 @@ from PIL import Image
 
 from storagecache.node_cache import NodeCacheKey, NotCacheableError, node_cache_key, register_assets
 from storagecache.node_cache.frames import frame_of
-from storagecache.node_cache.references import unregister_assets
 from tests.node_cache.parts import Node, OtherNode, PrintedNode, ShyNode, VersionedNode
 from tests.node_cache.seeded import seeded_inputs
 from tests.node_cache.values import INPUTS
@@ -44,12 +43,11 @@ def digest(properties: Any, **scope: str) -> str:
 
 
 @pytest.fixture
-def catalog() -> Iterator[dict[str, str]]:
+def catalog() -> dict[str, str]:
     """Give a catalog of asset contents by id, registered as the assets app does."""
     contents: dict[str, str] = {}
     register_assets(is_live=lambda ids: all(i in contents for i in ids), digest_of=contents.get)
-    yield contents
-    unregister_assets()
+    return contents
 
 
 def test_key_has_its_scopes_and_a_digest() -> None:
