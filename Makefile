@@ -4,7 +4,7 @@
 PYTHON ?=
 ARGS ?=
 # Tests run in so many processes, each with servers of its own; 0: in one, which prints as it goes.
-JOBS ?= 0
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -31,7 +31,7 @@ help: ## This list
 run: venv ## Serve on http://127.0.0.1:7777 (HOST, PORT)
 	@$(clean_make) exec $(PY) -m nodetool_site.supervisor
 
-test: venv-dev ## Run the tests (ARGS="-k name" narrows them, JOBS=2 runs two processes; REQUIRE_ALL=1 skips nothing)
+test: venv-dev ## Run the tests (ARGS="-k name" narrows them, JOBS=0 keeps them in one process; REQUIRE_ALL=1 skips nothing)
 	@$(clean_make) exec $(PY) -m pytest $(parallel) $(ARGS)
 
 test-postgresql: venv-dev ## Run them with their catalogs in PostgreSQL (needs its programs, not a running server)
