@@ -47,11 +47,17 @@ class WebServer(MPServer):
     """
 
     def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
+        if "delay" not in options:  # with it, living ones are replaced
+            workers = self._ended(workers)
         killed = [index for index in workers if self.wrks[index].inner.exitcode == -signal.SIGKILL]
         super()._respawn_workers(workers, *arguments, **options)
         for index in killed:
             self.respawned_wrks.pop(index, None)  # what granian judges the next end by
         self._notice_missed_ends()
+
+    def _ended(self, workers: list[int]) -> list[int]:
+        """Keep those that are gone, each once: an end that was noticed here may be told once more, late."""
+        return [index for index in dict.fromkeys(workers) if self.wrks[index].inner.exitcode is not None]
 
     def _notice_missed_ends(self) -> None:
         """Look for processes that ended while granian cleared its list: it never hears of them again."""

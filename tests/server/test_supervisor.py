@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from granian.server.mp import MPServer
 
 from nodetool_site import supervisor, web
 from storagecache.environment import Environment
@@ -124,6 +126,22 @@ def test_supervisor_web_processes_killed_at_once_are_all_replaced(tmp_path: Path
                 kill(web_process)
             until(lambda: len(set(descendants(main)) - set(before)) == 2)  # noqa: B023
         until(lambda: answers(port))
+
+
+def test_web_process_whose_end_is_told_twice_is_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced: list[list[int]] = []
+
+    def replace(self: web.WebServer, workers: list[int], *_: object) -> None:
+        replaced.append(workers)
+        self.respawned_wrks.update(dict.fromkeys(workers, 1.0))
+
+    monkeypatch.setattr(MPServer, "_respawn_workers", replace)
+    made = web.server(Environment.current())
+    ends = (-signal.SIGKILL, None, 1)
+    made.wrks = [SimpleNamespace(inner=SimpleNamespace(exitcode=end)) for end in ends]
+    made._respawn_workers([0, 1, 0, 2], None, None)  # 1 lives: it took the place of one whose end is told late
+    assert replaced == [[0, 2]]
+    assert list(made.respawned_wrks) == [2]  # of this one granian judges how soon it fails again
 
 
 def test_supervisor_child_killed_more_often_than_it_may_fail_is_started_anew(tmp_path: Path) -> None:
