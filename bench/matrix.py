@@ -25,7 +25,7 @@ from bench.servers import Server
 
 Address = Callable[[str], str]  # name of an object -> path, with its query
 RANGE: Final = 64 * KB
-MOST_PUT: Final = 3 * GB  # bytes that the clients of one row send at once
+MOST_PUT: Final = GB  # bytes that the clients of one row send at once; all of it stays on the disk for the run
 SAMPLED: Final = 1.0  # seconds between two looks at the memory of everybody
 OURS: Final = "ours"
 
