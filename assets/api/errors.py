@@ -19,6 +19,7 @@ from django.http import (
 from django.http.multipartparser import MultiPartParserError
 
 from storagecache.errors import BackendUnavailableError, StorageError
+from storagecache.storages.durable import NO_DESCRIPTORS, translated
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +94,14 @@ class ErrorMiddleware:
 
 
 def refusal(error: BaseException) -> HttpResponse | None:
-    """Give the answer to an error that is ours, the catalog's or of a body that could not be read; else None."""
+    """Give the answer to an error of ours, of the catalog, of an unread body or for want of descriptors; else None."""
     if isinstance(error, UnreadablePostError):
         return _unreadable(error)
     if isinstance(error, OperationalError):
         logger.warning("catalog unavailable reason=%s", error)
         return _answer(BackendUnavailableError("The catalog does not answer. Try again."))
+    if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:  # may strike wherever something is opened
+        error = translated(error, "Cannot answer now")
     if not isinstance(error, StorageError):
         return None
     if error.status >= 500:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from storagecache.errors import BackendUnavailableError
+from storagecache.storages.durable import disk_errors
 
 WAIT: Final = 20.0  # seconds until a writer gives up
 _POLL: Final = 0.001  # seconds between two looks at a lock that another process holds
@@ -33,7 +34,8 @@ class WriteLock:
         """Hold the lock inside the block.
 
         Raises:
-            BackendUnavailableError: not free within `wait` seconds.
+            BackendUnavailableError: not free within `wait` seconds, or its file cannot be opened.
+            StorageFullError: there is no room for its file.
         """
         until = time.monotonic() + wait
         if not self._threads.acquire(timeout=wait):
@@ -58,7 +60,8 @@ class WriteLock:
 @contextmanager
 def _file_lock(path: str, until: float, wait: float) -> Iterator[None]:
     # A descriptor of its own for each holder: the kernel frees the lock when the process dies.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with disk_errors("Cannot take the turn to write into the catalog"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _try_lock(descriptor):
             if time.monotonic() > until:

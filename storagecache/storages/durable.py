@@ -17,6 +17,8 @@ from storagecache.errors import BackendUnavailableError, ObjectExistsError, Stor
 
 STAGED_PREFIX: Final = "staged-"  # of files with a name, which a purge removes when a dead process left them
 
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})  # open(2), O_TMPFILE
 _REMEDIES: Final = {
@@ -39,7 +41,18 @@ def disk_errors(what: str) -> Iterator[None]:
     except StorageError:  # some of ours are OSErrors too
         raise
     except OSError as error:
-        raise _translated(error, what) from error
+        raise translated(error, what) from error
+
+
+def translated(error: OSError, what: str) -> StorageError:
+    """Give the error of our tree that says the same; `what` begins its message."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.EEXIST:
+        return ObjectExistsError(f"{what}: it exists already; objects are never overwritten.")
+    if error.errno in _FULL:
+        return StorageFullError(f"{what}: {reason}. Free space or inodes, or raise the quota.")
+    remedy = _REMEDIES.get(error.errno or 0, "Run `manage.py doctor`.")
+    return BackendUnavailableError(f"{what}: {reason}. {remedy}")
 
 
 def open_staging(folder: str) -> tuple[int, str | None]:
@@ -149,13 +162,3 @@ def _open_anonymous(folder: str) -> tuple[int, None] | None:
         if error.errno in _NO_TMPFILE:
             return None
         raise
-
-
-def _translated(error: OSError, what: str) -> StorageError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno == errno.EEXIST:
-        return ObjectExistsError(f"{what}: it exists already; objects are never overwritten.")
-    if error.errno in _FULL:
-        return StorageFullError(f"{what}: {reason}. Free space or inodes, or raise the quota.")
-    remedy = _REMEDIES.get(error.errno or 0, "Run `manage.py doctor`.")
-    return BackendUnavailableError(f"{what}: {reason}. {remedy}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from tests.faults.stand import Stand, body_of
+from tests.server.processes import until
 from tests.server.wire import CutError
 from tests.servers import PostgresServer
 
@@ -70,40 +73,57 @@ def stand(stands: Stands, postgresql: str) -> Stand:
     return stands(DATABASE_URL=postgresql)
 
 
-def _write_until(stand: Stand, number: int, over: threading.Event) -> list[Write]:
+def _write_until(stand: Stand, number: int, over: threading.Event, writes: list[Write]) -> None:
     """Write new keys until it is over."""
-    made = []
-    while not over.is_set():
-        key = f"w{number}-{len(made)}"
+    for count in itertools.count():
+        if over.is_set():
+            return
+        key = f"w{number}-{count}"
         body = body_of(key, 20_000)
         try:
             status = stand.service.ask("PUT", f"/storage/assets/{key}", body=body).status
         except (OSError, CutError):
             status = 0
-        made.append((key, body, status))
-    return made
+        writes.append((key, body, status))
 
 
-def _settle(stand: Stand, writers: list[Future[list[Write]]]) -> list[int]:
-    """Hold what the writers were told against what is there; gives the statuses."""
-    writes = [write for writer in writers for write in writer.result()]
-    statuses = [status for *_, status in writes]
-    assert set(statuses) <= {201, 503}, "a write had no answer, or an odd one"
+@contextmanager
+def writing(stand: Stand) -> Iterator[list[Write]]:
+    """Let writers write inside the block, and hold what they were told against what is there; gives their writes."""
+    over = threading.Event()
+    writes: list[Write] = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(_write_until, stand, number, over, writes) for number in range(WRITERS)]
+        try:
+            yield writes
+        finally:
+            over.set()
+    for writer in writers:
+        writer.result()
+    assert {status for *_, status in writes} <= {201, 503}, "a write had no answer, or an odd one"
     there = stand.judge.ask("assets")
     # A write whose commit was cut may be there, wholly: it is in the catalog, and read like the others.
     stand.ledger |= {key: body for key, body, status in writes if status == 201 or key in there}
     stand.read_all()
     stand.look()
-    return statuses
+
+
+def _wait_for_more(writes: list[Write]) -> None:
+    """Wait until as many more writes as there are writers were acknowledged."""
+
+    def acknowledged() -> int:
+        return [status for *_, status in writes].count(201)
+
+    enough = acknowledged() + WRITERS
+    until(lambda: acknowledged() >= enough)
 
 
 def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
     stand: Stand, postgres_server: PostgresServer
 ) -> None:
-    over = threading.Event()
-    with ThreadPoolExecutor(WRITERS) as pool:
-        writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
+    with writing(stand) as writes:
         for _ in range(2):
+            _wait_for_more(writes)
             with postgres_server.server.down():
                 answer = stand.service.ask("PUT", "/storage/assets/down", body=b"down")
                 assert answer.status == 503, answer
@@ -111,8 +131,6 @@ def test_dead_postgresql_loses_no_acknowledged_write_and_is_used_again(
                 assert stand.service.ask("GET", "/healthz").status == 200
                 assert stand.service.ask("GET", "/readyz").status == 503
             stand.recover()
-        over.set()
-    assert _settle(stand, writers).count(201) > WRITERS
 
 
 def _put_many(stand: Stand, name: str) -> set[int]:
@@ -145,15 +163,11 @@ def test_postgresql_restarted_between_requests_costs_none_of_them(
 def test_postgresql_restarted_under_requests_refuses_none_that_come_behind(
     stand: Stand, postgres_server: PostgresServer
 ) -> None:
-    over = threading.Event()
-    with ThreadPoolExecutor(WRITERS) as pool:
-        writers = [pool.submit(_write_until, stand, number, over) for number in range(WRITERS)]
+    with writing(stand):
         with postgres_server.server.down():
             pass
         behind = [_put_many(stand, f"behind-{number}") for number in range(3)]
-        over.set()
     assert behind == [{201}] * 3
-    _settle(stand, writers)
 
 
 def test_stalled_postgresql_is_waited_for_and_then_used_again(stand: Stand, postgres_server: PostgresServer) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
 
 from tests.faults.stand import Stand, body_of
 from tests.faults.strace import injected, require_strace, web_processes
-from tests.server.wire import Answer, Wire
+from tests.server.processes import until
+from tests.server.wire import Answer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -113,34 +116,66 @@ def test_failing_fsync_acknowledges_nothing(stands: Stands) -> None:
         stand.look()
 
 
+ASKED = (
+    ("DELETE", "/storage/assets/k2"),
+    ("PUT", "/storage/assets/k1"),
+    ("GET", "/storage/assets/k0"),
+    ("HEAD", "/storage/assets/k0"),
+    ("GET", "/api/assets"),
+    ("GET", "/metrics"),
+)
+
+
+def _answering(stand: Stand) -> Iterator[str]:
+    """Tell which process answers, again and again: ids of refused requests begin with a number of theirs."""
+    while True:
+        yield stand.service.ask("GET", "/nowhere").headers["x-request-id"][:16]
+
+
+@contextmanager
+def few_descriptors(processes: list[int], spare: int) -> Iterator[None]:
+    """Let the processes open so many files more, and no others, inside the block."""
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in processes}
+    try:
+        for pid, (_, hard) in limits.items():
+            used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+            free = (number for number in count() if number not in used)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(islice(free, spare, None)), hard))
+        yield
+    finally:
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+
+
 def test_service_without_descriptors_refuses_and_recovers(stands: Stands) -> None:
     stand = stands()
     for number in range(4):
         stand.put(f"k{number}", body_of(f"{number}", 300_000))
-    wires = [Wire(stand.service.port) for _ in range(12)]
-    for wire in wires:
-        assert wire.ask("GET", "/storage/assets/k0").status == 200
-    processes = web_processes(stand.service)
-    hard = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE)[1] for pid in processes}
-    for pid in processes:
-        used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard[pid]))
-    answers = []
-    for number, (writer, reader) in enumerate(zip(wires[::2], wires[1::2], strict=True)):
-        body = body_of(f"without {number}", 300_000)
-        answers.append(writer.ask("PUT", f"/storage/assets/none-{number}", body=body))
-        if answers[-1].status == 201:
-            stand.ledger[f"none-{number}"] = body
-        got = reader.ask("GET", "/storage/assets/k1")
-        assert got.status == 503 or got.body == stand.ledger["k1"], got
-    assert any(answer.status == 503 for answer in answers)
-    for answer in answers:
-        if answer.status != 201:
-            assert_refused(answer, 503)
-    for pid in processes:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard[pid], hard[pid]))
-    for wire in wires:
-        wire.close()
+    until(lambda: len(set(islice(_answering(stand), 8))) == len(web_processes(stand.service)))
+    refused = set()
+    for spare in range(6):
+        with ExitStack() as open_wires:
+            # Each on a connection of its own, made before: nothing is accepted without a descriptor.
+            wires = [open_wires.enter_context(stand.service.connected()) for _ in ASKED]
+            for wire in wires:
+                assert wire.ask("GET", "/storage/assets/k0").status == 200
+            with few_descriptors(web_processes(stand.service), spare):
+                answers = []
+                for (method, target), wire in zip(ASKED, wires, strict=True):
+                    body = body_of(f"without {spare}", 300_000) if method == "PUT" else None
+                    answers.append(wire.ask(method, target, body=body))
+        for (method, target), answer in zip(ASKED, answers, strict=True):
+            if answer.status not in (200, 201, 204):
+                refused.add(method)
+                assert_refused(answer, 503)
+            elif method == "PUT":
+                stand.ledger["k1"] = body_of(f"without {spare}", 300_000)
+            elif method == "DELETE":
+                del stand.ledger["k2"]
+                stand.place("k2", body_of("2", 300_000))
+            elif method == "GET" and target.startswith("/storage"):
+                assert answer.body == stand.ledger["k0"]
+    assert refused >= {"PUT", "DELETE", "GET"}
     stand.recover()
     stand.read_all()
     stand.look()

@@ -102,3 +102,12 @@ def test_many_threads_are_in_one_at_a_time(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert overlaps == 0
+
+
+def test_lock_whose_file_cannot_be_opened_is_an_error_of_ours(tmp_path: Path) -> None:
+    lock = WriteLock(str(tmp_path / "missing" / "lock"))
+    with pytest.raises(BackendUnavailableError, match="Cannot take the turn to write"), lock.hold():
+        raise AssertionError
+    (tmp_path / "missing").mkdir()
+    with lock.hold():
+        pass
