@@ -62,6 +62,11 @@ def test_compose_waits_only_for_services_that_tell_when_they_are_ready() -> None
             assert how["condition"] != "service_healthy" or has_check
 
 
+def test_nginx_is_started_anew_with_the_web_processes_whose_addresses_it_looks_up_once() -> None:
+    assert "resolver" not in (DEPLOY / "nginx.conf").read_text()
+    assert COMPOSE["services"]["nginx"]["depends_on"]["web"]["restart"] is True
+
+
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_compose_gives_the_service_documented_variables_only(name: str) -> None:
     service = COMPOSE["services"][name]
