@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +55,7 @@ def report(ours: Server, nginx: Server, folder: Path, scale: Scale) -> Iterator[
     yield HEAD
     for name, ask, unit, target in _reads(scale):
         yield _line(name, unit, *site.pairs(name.split()[0], ask), target)
+    yield from _accelerated(site, folder)
     yield _memory(site)
     yield from _uploads(ours, folder, scale)
     yield _crowd(site)
@@ -75,6 +76,14 @@ def _reads(scale: Scale) -> Iterator[tuple[str, Ask, str, str]]:
         "<= 5",
     )
     yield "4k at 256 connections", _rate(scale.seconds / 4, 256), "req/s", ""
+
+
+def _accelerated(site: Site, folder: Path) -> Iterator[str]:
+    with servers.behind_nginx(folder) as front:
+        behind = replace(site, ours=front)
+        for name in ("10m", "big"):
+            figures = behind.pairs(name, _throughput(site.scale.seconds / 4))
+            yield _line(f"{name} behind nginx, X-Accel-Redirect", "MB/s", *figures, ">= 0.95")
 
 
 def _rate(seconds: float, connections: int) -> Ask:

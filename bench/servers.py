@@ -63,6 +63,22 @@ def nginx(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def behind_nginx(service: Path) -> Iterator[Server]:
+    """Run more web processes on the catalog and folders in `service`, whose objects the nginx of deploy/ sends."""
+    # Brings pytest, beside which an environment that is read in this process takes itself for one under test.
+    from tests.deploy.nginx import written
+
+    web, port, folder = free_port(), free_port(), service / "front"
+    folder.mkdir()
+    command = [sys.executable, "-m", "nodetool_site.supervisor", "web"]
+    environment = variables(service, web) | {"ACCEL_REDIRECT": "/objects"}
+    with _running("web", command, web, folder=folder, environment=environment):
+        command = written(folder, port=port, backends=[web], assets=service / "config")
+        with _running("front", command, port, folder=folder) as server:
+            yield server
+
+
+@contextmanager
 def bare(folder: Path) -> Iterator[Server]:
     """Run a bare Django view on the web server that serves ours."""
     port = free_port()
