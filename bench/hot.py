@@ -53,10 +53,10 @@ def report(ours: Server, nginx: Server, folder: Path, scale: Scale) -> Iterator[
     seed(nginx, scale)
     site = Site(ours, nginx, links(folder, ours.port), scale)
     yield HEAD
+    yield _memory(site)  # first: what the others leave behind would be no growth of it
     for name, ask, unit, target in _reads(scale):
         yield _line(name, unit, *site.pairs(name.split()[0], ask), target)
     yield from _accelerated(site, folder)
-    yield _memory(site)
     yield from _uploads(ours, folder, scale)
     yield _crowd(site)
 

@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from nodetool_site import logs
@@ -34,6 +34,9 @@ PORT_PATIENCE = 2.0  # seconds a port may still belong to a predecessor that is 
 QUICK = 10.0  # seconds: a child that ends sooner failed at its start
 MAX_QUICK_FAILURES = 5  # in succession; then the cause will not go away by itself
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0  # seconds before a restart; doubled each time
+# granian allocates with jemalloc, which keeps what was freed for each of hundreds of threads: 256 connections that read
+# 100 KB cost 130 MB that way, and 60 with caches for nobody and two arenas (docs/decisions/0002-web-server.md).
+WEB_VARIABLES = {"_RJEM_MALLOC_CONF": "narenas:2,tcache:false"}
 KILLED = -signal.SIGKILL  # by the kernel for its memory, or by somebody: no sign that a start fails
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -48,6 +51,7 @@ class Program:
 
     name: str
     command: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)  # for it alone; what the environment says comes first
 
 
 def restart_delay(failures: int) -> float:
@@ -67,7 +71,8 @@ class Child:
 
     def start(self) -> None:
         """Start the process; it reads nothing from the terminal."""
-        self.process = subprocess.Popen(self.program.command, stdin=subprocess.DEVNULL)  # noqa: S603 (our own commands)
+        environment = {**self.program.variables, **os.environ}
+        self.process = subprocess.Popen(self.program.command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 (ours)
         self.started_at = time.monotonic()
         logger.info("%s started pid=%d", self.program.name, self.process.pid)
 
@@ -189,7 +194,10 @@ def programs(*names: str) -> tuple[Program, ...]:
     Raises:
         StartError: there is none of a name.
     """
-    known = {"web": _module("web", "web"), "worker": _module("worker", "command", "worker")}
+    known = {
+        "web": replace(_module("web", "web"), variables=WEB_VARIABLES),
+        "worker": _module("worker", "command", "worker"),
+    }
     if unknown := [name for name in names if name not in known]:
         raise StartError(f"there is no program {unknown[0]!r}: name web or worker, or nothing for both")
     return tuple(program for name, program in known.items() if not names or name in names)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from granian import _granian
 from granian.server.mp import MPServer
 
 from nodetool_site import supervisor, web
@@ -72,6 +73,29 @@ def test_supervisor_killed_takes_children_with_it_and_frees_port(tmp_path: Path)
         process.kill()
         until(lambda: not any(map(alive, members)))
         assert not listens(port)
+
+
+def test_web_processes_alone_are_told_how_to_allocate_and_the_environment_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((name, chosen),) = supervisor.WEB_VARIABLES.items()
+    library = Path(_granian.__file__).read_bytes()
+    assert name.encode() in library, "granian's allocator has another name now"
+    with service(tmp_path) as (process, _):
+        told = {p for p in descendants(process.pid) if f"{name}={chosen}".encode() in _environment(p)}
+        assert told == set(named(descendants(process.pid), "nodetool_site.web"))
+    monkeypatch.setenv(name, "narenas:7")
+    kept = tmp_path / "kept"
+    code = f"import os; open({str(kept)!r}, 'w').write(os.environ[{name!r}])"
+    child = supervisor.Child(supervisor.Program("web", (sys.executable, "-c", code), supervisor.WEB_VARIABLES))
+    child.start()
+    assert child.process is not None
+    assert child.process.wait(15) == 0
+    assert kept.read_text() == "narenas:7"
+
+
+def _environment(process: int) -> list[bytes]:
+    return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
 
 
 def test_supervisor_children_share_its_process_group(tmp_path: Path) -> None:
