@@ -23,6 +23,7 @@ from bench.slow_clients import Crowd, served, slow_clients
 
 PAIRS: Final = 5
 CONNECTIONS: Final = 16
+REST: Final = 7  # seconds; by then the threads of a crowd have ended, among which small answers would come half as fast
 HEAD: Final = "| what | unit | ours | beside | ratio | target | remarks |\n|---|---|---|---|---|---|---|"
 Ask = Callable[[int, str], float]  # port, path -> figure
 
@@ -54,6 +55,7 @@ def report(ours: Server, nginx: Server, folder: Path, scale: Scale) -> Iterator[
     site = Site(ours, nginx, links(folder, ours.port), scale)
     yield HEAD
     yield _memory(site)  # first: what the others leave behind would be no growth of it
+    time.sleep(REST)
     for name, ask, unit, target in _reads(scale):
         yield _line(name, unit, *site.pairs(name.split()[0], ask), target)
     yield from _accelerated(site, folder)
