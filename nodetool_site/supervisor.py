@@ -22,7 +22,7 @@ from types import FrameType
 
 from nodetool_site import logs
 from nodetool_site.runs import run_folder
-from storagecache.environment import Environment, share_metrics
+from storagecache.environment import Environment, for_child, share_metrics
 from storagecache.interrupts import on_signals
 from storagecache.variables import ConfigurationError
 
@@ -71,7 +71,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process; it reads nothing from the terminal."""
-        environment = {**self.program.variables, **os.environ}
+        environment = for_child(self.program.variables)
         self.process = subprocess.Popen(self.program.command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 (ours)
         self.started_at = time.monotonic()
         logger.info("%s started pid=%d", self.program.name, self.process.pid)

@@ -383,6 +383,11 @@ def _password_of(text: str) -> str:
     return found[1] if found else ""
 
 
+def for_child(variables: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment of a process to start: ours, and these variables where ours says nothing of them."""
+    return {**variables, **os.environ}
+
+
 def share_metrics(folder: Path) -> None:
     """Let the processes that are started from now on keep their numbers in this folder."""
     os.environ[METRICS_VARIABLE] = str(folder)
