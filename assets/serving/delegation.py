@@ -6,6 +6,7 @@ that they could answer otherwise than planned.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -64,7 +65,8 @@ def delegate(
         return None
     environment, storage = Environment.current(), storage_of(located)
     if environment.accel_redirect is not None and isinstance(storage, LocalFiles):
-        return _by_proxy(environ, located, plan, environment.accel_redirect)
+        is_whole = _has_size(storage.local_path(located.key), located.size)
+        return _by_proxy(environ, located, plan, environment.accel_redirect) if is_whole else None
     if environment.s3_delivery == "redirect" and isinstance(storage, UrlSigner):
         return _to_bucket(environ, located, plan, until, download)
     return None
@@ -89,6 +91,17 @@ def _by_proxy(environ: Mapping[str, str], located: Located, plan: Plan, location
     kept = tuple(header for header in plan.headers if header[0] not in _OF_NGINX[plan.status])
     file = f"{location}/{located.storage}/{quote(located.key)}"
     return Delegated(200, (*kept, ("X-Accel-Redirect", file)))
+
+
+def _has_size(path: str, size: int) -> bool:
+    """Tell whether a file is there and as long as the catalog says: nginx would send what it finds as if it were all.
+
+    What is short or gone is answered here, where a short body ends the connection and a lost one is 404.
+    """
+    try:
+        return os.stat(path).st_size == size
+    except OSError:
+        return False
 
 
 def _is_odd(environ: Mapping[str, str], plan: Plan, conditions: frozenset[str]) -> bool:

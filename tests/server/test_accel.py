@@ -16,7 +16,7 @@ import pytest
 
 from tests.server.processes import PROJECT, free_port, listens
 from tests.server.service import Service, serving
-from tests.server.wire import Answer, ask
+from tests.server.wire import Answer, CutError, ask
 from tests.servers import Server, require
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc")
@@ -63,10 +63,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give the port of nginx, the service behind it, and a link to an object of 300 KB."""
     folder = tmp_path_factory.mktemp("accel")
     with serving(folder, ACCEL_REDIRECT="/objects") as service, nginx(folder / "nginx", service) as port:
-        put = service.ask("PUT", "/storage/assets/a%20b/c.bin", body=BODY)
-        record = json.loads(service.ask("GET", f"/api/assets/{json.loads(put.body)['id']}").body)
-        parts = urlsplit(record["get_url"])
-        yield port, service, f"{parts.path}?{parts.query}"
+        yield port, service, _link(service, "a%20b/c.bin", BODY)
+
+
+def _link(service: Service, key: str, body: bytes) -> str:
+    """Store a body and give the path and query of a link to it."""
+    put = service.ask("PUT", f"/storage/assets/{key}", body=body)
+    record = json.loads(service.ask("GET", f"/api/assets/{json.loads(put.body)['id']}").body)
+    parts = urlsplit(record["get_url"])
+    return f"{parts.path}?{parts.query}"
 
 
 @pytest.mark.parametrize(
@@ -141,3 +146,43 @@ def test_private_read_through_nginx_stays_private(site: Site) -> None:
     assert answer.headers["vary"] == "Cookie, Authorization"
     assert answer.headers["cache-control"] == "private, no-cache"
     assert answer.headers["cross-origin-resource-policy"] == "same-site"
+
+
+def test_file_that_is_short_or_gone_is_never_left_to_nginx(site: Site) -> None:
+    port, service, _ = site
+    body = os.urandom(100_001)
+    target = _link(service, "torn", body)
+    assert ask(port, "GET", target).body == body
+    path = next(path for path in service.assets.rglob("*") if path.is_file() and path.stat().st_size == len(body))
+    path.chmod(0o644)
+    os.truncate(path, 60_000)
+    for headers in ((), ("Range: bytes=50000-70000",)):
+        with pytest.raises(CutError):
+            ask(port, "GET", target, *headers)
+    assert ask(port, "GET", target, "Range: bytes=0-9").body == body[:10]
+    path.unlink()
+    lost = ask(port, "GET", target)
+    assert lost.status == 404
+    lost.detail()
+
+
+def test_page_of_an_allowed_origin_may_read_what_nginx_sends(tmp_path: Path) -> None:
+    origin = "https://app.example.com"
+    settings = {"ACCEL_REDIRECT": "/objects", "CORS_ALLOWED_ORIGINS": origin}
+    with serving(tmp_path, **settings) as service, nginx(tmp_path / "nginx", service) as port:
+        target = _link(service, "x", BODY)
+        for sent in (
+            [f"Origin: {origin}"],
+            [f"Origin: {origin}", "Range: bytes=5-9"],
+            ["Origin: https://evil.example"],
+        ):
+            answer = ask(port, "GET", target, *sent)
+            assert answer.status in (200, 206)
+            assert _told(answer) == _expected(service, "GET", target, sent)
+            assert answer.headers.get("access-control-allow-origin") == (None if "evil" in sent[0] else origin)
+
+
+def test_answer_that_nginx_sends_has_the_id_that_the_request_brought(site: Site) -> None:
+    port, _, target = site
+    assert ask(port, "GET", target, "X-Request-ID: abc").headers["x-request-id"] == "abc"
+    assert "x-request-id" not in ask(port, "GET", target).headers
