@@ -106,7 +106,7 @@ def _room(account: Account) -> int:
     return _NO_LIMIT if quota is None else quota - account.used_bytes
 
 
-_NO_LIMIT: Final = 1 << 62  # bytes
+_NO_LIMIT: Final = 1 << 64  # bytes, more than any length that a request announces
 
 
 def _locked(owner_id: int) -> Account:

@@ -17,7 +17,7 @@ from assets.serving.conditions import Conditions, check_write
 from assets.staging import Expected, Source, decode_digest
 from storagecache.environment import Environment
 
-_DIGITS: Final = re.compile(r"\A[0-9]{1,18}\Z", re.ASCII)
+_DIGITS: Final = re.compile(r"\A[0-9]{1,20}\Z", re.ASCII)  # as many as 64 bits have
 _DIGESTS: Final = ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST", "HTTP_DIGEST")  # one and the same for a whole object
 _FORM: Final = "application/x-www-form-urlencoded"
 
