@@ -35,7 +35,7 @@ class ThreadStack:
         return self._count
 
     def run(self, work: Work) -> None:
-        """Let a thread do the work soon; what it raises is logged."""
+        """Let a thread do the work soon; what it raises is logged. Where no new one may start, the caller's does it."""
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
             if inbox is None and self._count >= self._most:
@@ -45,16 +45,26 @@ class ThreadStack:
                 self._count += 1
         if inbox is None:
             inbox = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(inbox,), name="transfer", daemon=True).start()
+            if not self._start(inbox):
+                _do(work)
+                return
         inbox.put(work)
+
+    def _start(self, inbox: queue.SimpleQueue[Work]) -> bool:
+        """Start a thread that was counted; False where the machine allows no more."""
+        try:
+            threading.Thread(target=self._work, args=(inbox,), name="transfer", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            logger.exception("no thread could be started threads=%d", self._count)
+            with self._lock:
+                self._count -= 1
+            return False
+        return True
 
     def _work(self, inbox: queue.SimpleQueue[Work]) -> None:
         work: Work | None = inbox.get()
         while work is not None:
-            try:
-                work()
-            except Exception:  # whatever it is, it must not end the thread
-                logger.exception("work of a thread failed")
+            _do(work)
             del work  # it may hold a request, and a thread may stay idle for long
             work = self._next(inbox)
 
@@ -77,3 +87,10 @@ class ThreadStack:
             self._idle.remove(inbox)
             self._count -= 1
             return True
+
+
+def _do(work: Work) -> None:
+    try:
+        work()
+    except BaseException:  # a panic of the server's too: whatever it is, it must not end the thread, which is counted
+        logger.exception("work of a thread failed")

@@ -77,14 +77,32 @@ def test_many_callers_and_ending_threads_lose_no_work() -> None:
     assert stack.count <= 4
 
 
-def test_failing_work_is_logged_and_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ValueError, SystemExit, BaseException])  # a panic of granian's is the last
+def test_failing_work_is_logged_and_ends_no_thread(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     stack, seen = ThreadStack(1), []
 
     def fail() -> None:
-        raise ValueError("broken")
+        raise error("broken")
 
     with caplog.at_level(logging.ERROR):
         stack.run(fail)
         stack.run(lambda: seen.append(1))
         until(lambda: seen)
     assert "broken" in caplog.text
+
+
+def test_work_for_which_no_thread_may_start_is_done_by_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+    stack, seen = ThreadStack(1), []
+    size = threading.stack_size(1 << 46)  # bytes, which no machine has
+    try:
+        for _ in range(3):
+            stack.run(lambda: seen.append(threading.get_ident()))
+    finally:
+        threading.stack_size(size)
+    assert seen == [threading.get_ident()] * 3
+    assert stack.count == 0
+    assert "no thread could be started" in caplog.text
+    stack.run(lambda: seen.append(0))
+    until(lambda: seen[-1] == 0)
