@@ -16,8 +16,10 @@ from nodetool_site.healthcheck import is_healthy
 from nodetool_site.supervisor import StartError, programs
 from storagecache.environment import Environment
 from tests.deploy.nginx import DEPLOY, checked, written
-from tests.server.processes import PROJECT, free_port
+from tests.server.processes import PROJECT, free_port, listens
 from tests.server.service import serving
+from tests.server.wire import connected, request
+from tests.servers import Server
 
 VARIABLES = {variable.name for variable in Environment.variables().values()} | {"NODETOOL_CONFIG_DIR"}
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -114,6 +116,25 @@ def test_images_of_others_are_pinned() -> None:
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     command = written(tmp_path, port=free_port(), backends=[1, 2], assets=tmp_path)
     assert "test is successful" in checked(command)
+
+
+def test_body_beyond_any_upload_is_refused_by_nginx_before_it_is_buffered(tmp_path: Path) -> None:
+    port, longest, form = free_port(), 5 << 30, 4 << 20
+    nginx = Server(
+        written(tmp_path, port=port, backends=[free_port()], assets=tmp_path), tmp_path, lambda: listens(port)
+    )
+    nginx.start()
+    try:
+        with connected(port) as wire:
+            wire.send(request("PUT", "/storage/assets/x", f"Content-Length: {longest * 2}"))
+            answer = wire.answer()
+            assert answer.status == 413
+            answer.detail()
+        with connected(port) as wire:  # the largest that the service takes is asked for
+            wire.send(request("POST", "/api/assets", f"Content-Length: {longest + form}", "Expect: 100-continue"))
+            assert wire.head() == 100
+    finally:
+        nginx.stop()
 
 
 def test_headers_that_nginx_hands_on_are_the_documented_ones() -> None:
