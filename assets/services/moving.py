@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.color import no_style
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
@@ -51,8 +52,8 @@ def copy_catalog(source: Path, *, progress: Callable[[str, int], None] = lambda 
     Costs two reads of each row and one write, in batches; memory is constant.
 
     Raises:
-        CopyRefusedError: it is no catalog, another version's, the target is not PostgreSQL or not empty, or the copy
-            differs from the original.
+        CopyRefusedError: it is no catalog, another version's, the target is not PostgreSQL or not empty, a row holds
+            what PostgreSQL does not take, or the copy differs from the original.
         DatabaseError: a database does not answer.
     """
     target = connections[DEFAULT_DB_ALIAS]
@@ -89,7 +90,7 @@ def _copy_table(model: type[models.Model], progress: Callable[[str, int], None])
     names = [field.attname for field in model._meta.concrete_fields if not field.generated]
     for batch in _batches(model, _SOURCE, names):
         rows = [model(**dict(zip(names, values, strict=True))) for values in batch]
-        model._base_manager.bulk_create(rows, _BATCH)
+        _write(model, rows)
         written += len(rows)
         progress(table, written)
     before, after = digest_of(model, _SOURCE), digest_of(model, DEFAULT_DB_ALIAS)
@@ -99,6 +100,22 @@ def _copy_table(model: type[models.Model], progress: Callable[[str, int], None])
             "Nothing was kept."
         )
     return TableCopy(table, *after)
+
+
+def _write(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+    """Write a batch; of one that PostgreSQL refuses, find out which row it is."""
+    try:
+        with transaction.atomic():
+            model._base_manager.bulk_create(rows, _BATCH)
+    except (DataError, IntegrityError, ValueError) as error:
+        if len(rows) == 1:
+            raise CopyRefusedError(
+                f"{model._meta.db_table} has a row that PostgreSQL does not take, {model._meta.pk.attname} "
+                f"{rows[0].pk}: {str(error).splitlines()[0]}. Nothing was kept. Mend or delete it, then copy again."
+            ) from error
+        for row in rows:
+            _write(model, [row])
+        raise
 
 
 def digest_of(model: type[models.Model], alias: str) -> tuple[int, str]:
@@ -122,7 +139,10 @@ def _batches(model: type[models.Model], alias: str, names: Sequence[str]) -> Ite
 
 
 def _plain(value: Any) -> Any:
-    """Give a value as JSON that both engines agree on: PostgreSQL keeps 1e2 in JSON as 100."""
+    """Give a value as JSON that both engines agree on: PostgreSQL keeps 1e23 in JSON as 1 and 23 zeros, digit by digit.
+
+    The float itself is another number: 99999999999999991611392.
+    """
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, dict):
@@ -130,7 +150,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        return int(Decimal(repr(value)))
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

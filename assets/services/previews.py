@@ -49,6 +49,7 @@ LEASE: Final = timedelta(minutes=5)  # a look takes half a minute at most, fetch
 PAUSE: Final = timedelta(minutes=1)  # before the next try at a bucket that does not answer
 MAX_TRIES: Final = 3  # looks that end with their worker: it is the file, then
 IDLE: Final = 0.5  # seconds between two questions for work
+AFTER_FAILURE: Final = 15.0  # seconds until the next one; each failure is logged with its traceback
 _POLL: Final = 0.05  # seconds between two looks of a waiting request
 _WAITERS: Final = 16  # requests that wait at once in a process; the others are told to come back
 _PAGE: Final = 1000  # rows in one statement
@@ -183,13 +184,13 @@ def work_forever(*, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
     """Make what is wanted, one after the other, until `sleep` raises. A failure of ours is logged, and not the end."""
     while True:
         try:
-            busy = make_next()
+            pause = 0.0 if make_next() else IDLE
         except Exception:  # the catalog is away, or this machine is full: both pass
-            logger.exception("previews failed")
-            busy = False
-        if not busy:
+            logger.exception("previews failed next_in=%d", AFTER_FAILURE)
+            pause = AFTER_FAILURE
+        if pause:
             release_connection()
-            sleep(IDLE)
+            sleep(pause)
 
 
 @functools.cache

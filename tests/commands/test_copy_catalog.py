@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -31,7 +35,8 @@ for number in range(10):
     made = put_content(owner=[owner, other][number % 2], bucket="assets", key=f"k/{number}",
         content=io.BytesIO(b"%d" % number), content_type="text/plain").asset
     made.name = names[number % 5]; made.tags = ["a", "b"]
-    made.metadata = {"z": 1.0, "a": [1e22, -0.0, 0.1, True, None, {"x": "\\u2028"}], "number": number}
+    made.metadata = {"z": 1.0, "large": [1e23, -1.7976931348623157e308, 5e-324, 10**400],
+        "a": [1e22, -0.0, 0.1, True, None, {"x": "\\u2028"}], "number": number}
     made.duration = 0.1 + number; made.save()
 put_content(owner=owner, bucket="temp", key="t", content=io.BytesIO(b"t"), content_type="text/plain")
 create_token(other, "kept")
@@ -77,6 +82,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Manage:
     return manage
 
 
+def numbers(text: str) -> Any:
+    """Read JSON with the numbers as they are written, of which Python makes a float or an int by their looks."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
 def catalog(manage: Manage) -> str:
     return str(manage.folder / "nodetool.sqlite3")
 
@@ -98,7 +108,7 @@ def test_copy_catalog_copies_every_row_and_goes_on_from_there(filled: Manage, po
     assert old[1] > 2500  # more than two batches
     assert len(old[4]) == 10
     assert [row[:4] + row[5:] for row in new[4]] == [row[:4] + row[5:] for row in old[4]]
-    assert [json.loads(row[4]) for row in new[4]] == [json.loads(row[4]) for row in old[4]]
+    assert [numbers(row[4]) for row in new[4]] == [numbers(row[4]) for row in old[4]]
     assert new[5] == old[5] == "group"
 
 
@@ -118,6 +128,32 @@ def test_copy_catalog_that_comes_out_differently_keeps_nothing(filled: Manage, p
     done = copied(filled, url)
     assert done.returncode == 1
     assert "assets_storedobject came out differently" in done.stderr
+    assert shell(filled, COUNT, DATABASE_URL=url) == "(0, 0, True)"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("name", "'a' || char(0)", "NUL"),
+        ("metadata", """'{"x": "\\u0000"}'""", "unsupported Unicode escape sequence"),
+        ("workflow_id", "printf('%.300c', 'w')", "value too long"),
+        ("duration", "'long'", "expected a number"),
+    ],
+    ids=["nul", "nul-in-json", "too-long", "no-number"],
+)
+def test_copy_catalog_names_the_row_that_postgresql_does_not_take(
+    filled: Manage, tmp_path: Path, postgres_server: PostgresServer, column: str, value: str, why: str
+) -> None:
+    spoilt, url = tmp_path / "spoilt.sqlite3", postgres_server.new_database()
+    with closing(sqlite3.connect(catalog(filled))) as source, closing(sqlite3.connect(spoilt)) as target:
+        source.backup(target)
+        (row,) = target.execute("SELECT id FROM assets_asset ORDER BY id LIMIT 1 OFFSET 3").fetchone()
+        target.execute(f"UPDATE assets_asset SET {column} = {value} WHERE id = ?", (row,))
+        target.commit()
+    done = filled("copy_catalog", str(spoilt), DATABASE_URL=url)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert f"assets_asset has a row that PostgreSQL does not take, id {UUID(row)}: " in done.stderr
+    assert why in done.stderr
     assert shell(filled, COUNT, DATABASE_URL=url) == "(0, 0, True)"
 
 

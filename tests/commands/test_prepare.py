@@ -43,6 +43,17 @@ def test_prepare_again_says_and_does_nothing(manage: Manage) -> None:
     assert rows(manage.folder / "nodetool.sqlite3", "SELECT * FROM auth_user") == before
 
 
+def test_prepare_imports_no_route_and_tells_what_the_operator_can_mend(manage: Manage) -> None:
+    production = {"ENV": "production", "SECRET_KEY": "k" * 60, "ALLOWED_HOSTS": "storage.example.org"}
+    manage("prepare", **production)
+    again = manage("prepare", **production, PYTHONPROFILEIMPORTTIME="1")
+    assert again.returncode == 0
+    assert "storagecache.W007" in again.stderr
+    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines() if "import time" in line}
+    assert "assets.engines" in imported
+    assert "assets.api.records" not in imported
+
+
 def test_prepare_with_admin_password_does_not_print_it(manage: Manage) -> None:
     first = manage("prepare", ADMIN_PASSWORD="correct horse battery")
     assert "First admin user: name admin, password as given by ADMIN_PASSWORD" in first.stdout

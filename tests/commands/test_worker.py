@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from assets.management.commands import worker
 from assets.models import ScheduledWork
+from assets.services import previews
 from storagecache.environment import Environment
 from tests.manage import Manage
 
@@ -51,6 +52,18 @@ def test_work_failing_task_is_logged_and_keeps_nobody_from_work(caplog: pytest.L
         worker.work([fail, lambda: runs.append(1)], sleep=naps)
     assert len(runs) == 2
     assert [record.getMessage() for record in caplog.records] == ["task failed next_in=60"] * 2
+
+
+@pytest.mark.django_db
+def test_previews_without_a_catalog_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    naps = Naps(3)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE assets_storedobject RENAME TO away")
+    with pytest.raises(worker.Stopped):
+        previews.work_forever(sleep=naps)
+    assert min(naps.seconds) >= 10
+    failures = [record.getMessage() for record in caplog.records if record.name == previews.__name__]
+    assert failures == ["previews failed next_in=15"] * 4
 
 
 @pytest.mark.django_db(transaction=True)
