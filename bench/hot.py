@@ -24,6 +24,7 @@ from bench.slow_clients import Crowd, served, slow_clients
 PAIRS: Final = 5
 CONNECTIONS: Final = 16
 SMALL_UPLOADS: Final = 600
+TURN: Final = 100  # small uploads, then as many writes and syncs alone: one by one each would find the other's caches
 REST: Final = 7  # seconds; by then the threads of a crowd have ended, among which small answers would come half as fast
 HEAD: Final = "| what | unit | ours | beside | ratio | target | remarks |\n|---|---|---|---|---|---|---|"
 Ask = Callable[[int, str], float]  # port, path -> figure
@@ -142,16 +143,16 @@ def _uploads(ours: Server, folder: Path, scale: Scale) -> Iterator[str]:
 def _small_uploads(ours: Server, folder: Path) -> str:
     connection = http.connect(ours.port)
     puts, syncs = [], []
-    for number in range(SMALL_UPLOADS):
-        body, name = os.urandom(64 * KB), f"{FOLDER}small/{number}"
-        puts.append(_timed(lambda: http.put(connection, name, body, len(body))))
-        syncs.append(_timed(lambda: _write_durably(folder / "durable", str(number), body)))
+    for begin in range(0, SMALL_UPLOADS, TURN):
+        bodies = {str(number): os.urandom(64 * KB) for number in range(begin, begin + TURN)}
+        for name, body in bodies.items():
+            puts.append(_timed(lambda: http.put(connection, f"{FOLDER}small/{name}", body, len(body))))
+        for name, body in bodies.items():
+            syncs.append(_timed(lambda: _write_durably(folder / "durable", name, body)))
     (ours_p50, ours_p99), (alone_p50, alone_p99) = _percentiles(puts), _percentiles(syncs)
     remark = f"beside: the same writes and syncs alone; p50 {ours_p50:.1f} and {alone_p50:.1f} ms"
     ratio = ours_p99 / alone_p99
-    return (
-        f"| PUT 64 KB, durable, in turn | ms p99 | {ours_p99:.1f} | {alone_p99:.1f} | {ratio:.2f} | < 15 | {remark} |"
-    )
+    return f"| PUT 64 KB, durable, one after the other | ms p99 | {ours_p99:.1f} | {alone_p99:.1f} | {ratio:.2f} | < 15 | {remark} |"
 
 
 def _write_durably(folder: Path, name: str, body: bytes) -> None:
