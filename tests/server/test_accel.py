@@ -157,13 +157,20 @@ def test_file_that_is_short_or_gone_is_never_left_to_nginx(site: Site) -> None:
     path.chmod(0o644)
     os.truncate(path, 60_000)
     for headers in ((), ("Range: bytes=50000-70000",)):
-        with pytest.raises(CutError):
-            ask(port, "GET", target, *headers)
+        assert _is_cut(port, target, *headers)
     assert ask(port, "GET", target, "Range: bytes=0-9").body == body[:10]
     path.unlink()
     lost = ask(port, "GET", target)
     assert lost.status == 404
     lost.detail()
+
+
+def _is_cut(port: int, target: str, *headers: str) -> bool:
+    """Tell whether the connection ends inside the answer: nginx's to us, or ours to nginx before it had the head."""
+    try:
+        return ask(port, "GET", target, *headers).status == 502
+    except CutError:
+        return True
 
 
 def test_page_of_an_allowed_origin_may_read_what_nginx_sends(tmp_path: Path) -> None:
