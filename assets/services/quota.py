@@ -6,6 +6,7 @@ twice, and bytes that wait for purge do not count (docs/decisions/0012-quota.md)
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -101,12 +102,10 @@ def _has_room(change: int) -> Q:
     return by_default | Q(quota_bytes__gte=F("used_bytes") + change)
 
 
-def _room(account: Account) -> int:
+def _room(account: Account) -> float:
+    """Give the bytes that are free; infinite without a quota, since a request may announce any length."""
     quota = quota_of(account)
-    return _NO_LIMIT if quota is None else quota - account.used_bytes
-
-
-_NO_LIMIT: Final = 1 << 64  # bytes, more than any length that a request announces
+    return math.inf if quota is None else quota - account.used_bytes
 
 
 def _locked(owner_id: int) -> Account:

@@ -16,7 +16,13 @@ from assets.models import Account, Asset, StoredObject
 from assets.services import delete_assets, delete_at, find_asset_at, purge, put_content, replace_content
 from assets.services.quota import recount, set_quota
 from assets.staging import Expected
-from storagecache.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, StorageFullError
+from storagecache.errors import (
+    ObjectNotFoundError,
+    ObjectTooLargeError,
+    PreconditionFailedError,
+    StorageError,
+    StorageFullError,
+)
 from tests.assets.conftest import Background, Buckets, assert_whole, at_once, before_statement, put, read
 from tests.assets.test_staging import Trickle
 from tests.roles import ChangeEnvironment
@@ -105,6 +111,12 @@ def test_quota_refuses_an_announced_body_unread(memory: Buckets, owner: User) ->
     with pytest.raises(StorageFullError, match="needs 2097152 more"):
         put_content(owner=owner, bucket="assets", key="a", content=source, expected=Expected(length=2 << 20))
     assert source.taken == 0
+
+
+def test_no_quota_leaves_any_announced_length_to_the_bound_of_uploads(memory: Buckets, owner: User) -> None:
+    put(owner, "k", b"1")
+    with pytest.raises(ObjectTooLargeError):
+        put_content(owner=owner, bucket="assets", key="n", content=BytesIO(b"1"), expected=Expected(length=10**20))
 
 
 def test_quota_refuses_staged_bytes_before_the_bucket(memory: Buckets, owner: User) -> None:
