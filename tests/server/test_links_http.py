@@ -41,7 +41,7 @@ def test_link_gives_whole_bodies_and_stays_in_step(service: Service, size: int) 
         first = wire.ask("GET", target)
         assert (first.status, first.body) == (200, body)
         head = wire.ask("HEAD", target)
-        assert {**head.headers, "date": ""} == {**first.headers, "date": ""}
+        assert head.lasting == first.lasting
         unchanged = wire.ask("GET", target, f"If-None-Match: {first.etag}")
         assert unchanged.status == 304
         assert {"content-length", "content-type", "transfer-encoding"}.isdisjoint(unchanged.headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT = 60  # seconds; a generous bound, so that a failing test ends
+_LIFE = re.compile(r"max-age=[0-9]+")
 
 
 class CutError(Exception):
@@ -29,6 +31,11 @@ class Answer:
     def etag(self) -> str:
         """The ETag, which must be there."""
         return self.headers["etag"]
+
+    @property
+    def lasting(self) -> dict[str, str]:
+        """The headers without the clock: answers a second apart differ in Date and in what is left of a link's life."""
+        return {name: _LIFE.sub("max-age=LIFE", value) for name, value in self.headers.items() if name != "date"}
 
     def detail(self) -> str:
         """Give the text of an error, which must be JSON that is never stored."""
