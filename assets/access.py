@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
 from assets.api.errors import AccessDeniedError, AuthenticationRequiredError, TooManyAttemptsError
+from assets.prepared import Selection
 from assets.services.tokens import find_token
 from assets.throttle import LOGIN_ADDRESSES, LOGINS, TOKENS, network
 from storagecache.environment import Environment
@@ -197,9 +198,11 @@ def _refuse_forged(request: HttpRequest) -> None:
     check.process_view(request, lambda _: HttpResponse(), (), {})
 
 
+_LOCAL_USER: Final = Selection(lambda: get_user_model().objects.filter(pk=LOCAL_USER_ID))
+
+
 def _local_user() -> User:
-    users = get_user_model().objects
-    user = users.filter(pk=LOCAL_USER_ID).first()
+    user = _LOCAL_USER.first()
     if user is None:
         raise AuthenticationRequiredError("There is no local user yet: run `python manage.py prepare`.")
     return user

@@ -177,13 +177,14 @@ class AssetQuerySet(models.QuerySet["Asset"]):
         """Keep what is neither in the trash nor expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), trashed_at=None)
 
-    def at(self, bucket: str, key: str) -> AssetQuerySet:
-        """Keep the asset that answers at this address, expired or not.
+    def at(self, bucket: str | Value, key: str | Value) -> AssetQuerySet:
+        """Keep the asset that answers at this address, expired or not; both may be `assets.prepared.Given`.
 
         The bucket is cast, for SQLite would plan anew, at each call, a statement whose bare parameter the condition of
         an index could be about (`asset_temp`): half of the time of a small read.
         """
-        return self.filter(bucket=Cast(Value(bucket), models.CharField()), key=key, trashed_at=None)
+        value = bucket if isinstance(bucket, Value) else Value(bucket)
+        return self.filter(bucket=Cast(value, models.CharField()), key=key, trashed_at=None)
 
 
 class Asset(models.Model):

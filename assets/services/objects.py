@@ -5,7 +5,6 @@ The row comes before the bytes and goes after them, so whenever the process dies
 
 from __future__ import annotations
 
-import functools
 import logging
 from datetime import timedelta
 from typing import IO, Final, Protocol, cast
@@ -14,12 +13,13 @@ from uuid import UUID
 from django.core.files.base import File
 from django.core.files.storage import InvalidStorageError, Storage, storages
 from django.db import models
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Value
 from django.utils import timezone
 
 from assets.content_types import object_extension
 from assets.ids import new_id
 from assets.models import Asset, StoredObject
+from assets.prepared import Change, Given, Insertion, Selection
 from assets.services.sections import release_connection, write_section
 from assets.staging import StagedFile
 from storagecache.errors import BackendTimeoutError, BackendUnavailableError, ObjectNotFoundError, StorageError
@@ -151,7 +151,7 @@ def store_object(staged: StagedFile, alias: str, *, preview: str = "") -> Stored
         content_type=staged.content_type, state_changed_at=now, referenced_at=now, created_at=now, preview=preview,
     )  # fmt: skip
     with write_section():
-        stored.save(force_insert=True)
+        _INSERT.run(stored)
     release_connection()
     staged.stream.seek(0)
     storage.save(key, ObjectContent(staged, object_id))
@@ -170,8 +170,8 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
     """Find a ready object of this owner with the same bytes, whose bytes are really there."""
     if alias not in SHARED_ALIASES:
         return None
-    asked = (1, owner_id, bucket_of(storages[alias]), staged.sha256, staged.size, _READY, alias)
-    twin = next(iter(StoredObject.objects.raw(_twin_sql(), asked)), None)
+    bucket = bucket_of(storages[alias])
+    twin = _TWIN.first(owner=owner_id, storage=alias, bucket=bucket, sha256=staged.sha256, size=staged.size)
     release_connection()
     if twin is None:
         return None
@@ -183,20 +183,6 @@ def find_twin(staged: StagedFile, alias: str, owner_id: int) -> StoredObject | N
         return None  # a lost twin must not swallow new bytes
 
 
-@functools.cache
-def _twin_sql() -> str:
-    """Let the ORM write the statement once, which takes it six times as long as asking does.
-
-    Its parameters are 1, owner, bucket, SHA-256, size, state and alias, in this order.
-    """
-    # Not a join: SQLite would start it from the owner, and read all of the owner's assets.
-    owned = Exists(Asset.objects.filter(object=OuterRef("pk"), owner_id=1))
-    twins = StoredObject.objects.filter(owned, storage="a", bucket="b", sha256="s", size=2, state=_READY)
-    sql, parameters = twins[:1].query.sql_with_params()
-    assert parameters == (1, 1, "b", "s", 2, _READY, "a"), parameters
-    return str(sql)
-
-
 def make_ready(stored: StoredObject) -> None:
     """Declare a pending object whole, inside the section that refers to it.
 
@@ -204,10 +190,7 @@ def make_ready(stored: StoredObject) -> None:
         UploadGivenUpError: purge took it for abandoned.
     """
     now = timezone.now()
-    made = _pending(stored.id).update(
-        state=StoredObject.State.READY, state_changed_at=now, referenced_at=now, deletes_left=1, upload_id=""
-    )
-    if not made:
+    if not _MAKE_READY.run(id=stored.id, now=now):
         raise UploadGivenUpError(_GIVEN_UP)
 
 
@@ -217,8 +200,7 @@ def take_reference(stored: StoredObject) -> None:
     Raises:
         ObjectCollectedError: it is not ready any more.
     """
-    ready = StoredObject.objects.filter(id=stored.id, state=StoredObject.State.READY)
-    if not ready.update(referenced_at=timezone.now()):
+    if not _REFER.run(id=stored.id, now=timezone.now()):
         raise ObjectCollectedError("The object is being collected.")
 
 
@@ -237,5 +219,34 @@ def drop_references(*object_ids: UUID | None) -> None:
     StoredObject.objects.filter(id__in=[i for i in object_ids if i]).update(referenced_at=timezone.now())
 
 
-def _pending(object_id: UUID) -> models.QuerySet[StoredObject]:
+def _pending(object_id: UUID | Value) -> models.QuerySet[StoredObject]:
     return StoredObject.objects.filter(id=object_id, state=StoredObject.State.PENDING)
+
+
+def _given(field: str, name: str = "") -> Given:
+    return Given(StoredObject, field, name)
+
+
+def _twins() -> models.QuerySet[StoredObject]:
+    # Not a join: SQLite would start it from the owner, and read all of the owner's assets.
+    owned = Exists(Asset.objects.filter(object=OuterRef("pk"), owner_id=Given(Asset, "owner")))
+    same = {name: _given(name) for name in ("storage", "bucket", "sha256", "size")}
+    return StoredObject.objects.filter(owned, state=_READY, **same)
+
+
+_TWIN: Final = Selection(_twins)
+_INSERT: Final = Insertion(StoredObject)
+_MAKE_READY: Final = Change(
+    lambda: _pending(_given("id")),
+    lambda: {
+        "state": _READY,
+        "state_changed_at": _given("state_changed_at", "now"),
+        "referenced_at": _given("referenced_at", "now"),
+        "deletes_left": 1,
+        "upload_id": "",
+    },
+)
+_REFER: Final = Change(
+    lambda: StoredObject.objects.filter(id=_given("id"), state=_READY),
+    lambda: {"referenced_at": _given("referenced_at", "now")},
+)

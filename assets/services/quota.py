@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from django.db.models import F, Q, Sum
+from django.db.models import BigIntegerField, F, Q, Sum
 
 from assets.models import Account, Asset
+from assets.prepared import Change, Given
 from assets.services.sections import release_connection, write_section
 from storagecache.environment import Environment
 from storagecache.errors import StorageFullError
 
 _WORTH_ASKING: Final = 256 << 10  # bytes; smaller uploads are judged only when they are charged
+_MOST: Final = BigIntegerField.MAX_BIGINT  # bytes
 
 
 def charge(owner_id: int, change: int) -> None:
@@ -90,16 +92,34 @@ def quota_of(account: Account) -> int | None:
 
 def _add(owner_id: int, change: int) -> bool:
     """Add to the account if it is there and has room, in one statement, which two sections cannot both pass."""
-    account = Account.objects.filter(pk=owner_id)
-    if change > 0:
-        account = account.filter(_has_room(change))
-    return bool(account.update(used_bytes=F("used_bytes") + change))
-
-
-def _has_room(change: int) -> Q:
     default = Environment.current().user_quota_bytes
-    by_default = Q(quota_bytes=None) if default is None else Q(quota_bytes=None, used_bytes__lte=default - change)
-    return by_default | Q(quota_bytes__gte=F("used_bytes") + change)
+    if change <= 0:
+        found = _ADD.run(user=owner_id, change=change)
+    elif default is None:
+        found = _ADD_WITHIN_OWN.run(user=owner_id, change=change)
+    else:
+        found = _ADD_WITHIN.run(user=owner_id, change=change, most=min(default - change, _MOST))
+    return bool(found)
+
+
+def _bytes(name: str) -> Given:
+    return Given(Account, "used_bytes", name)
+
+
+def _adding(room: Callable[[], Q]) -> Change:
+    return Change(
+        lambda: Account.objects.filter(room(), pk=Given(Account, "user")),
+        lambda: {"used_bytes": F("used_bytes") + _bytes("change")},
+    )
+
+
+def _within_own() -> Q:
+    return Q(quota_bytes__gte=F("used_bytes") + _bytes("change"))
+
+
+_ADD: Final = _adding(Q)
+_ADD_WITHIN_OWN: Final = _adding(lambda: Q(quota_bytes=None) | _within_own())
+_ADD_WITHIN: Final = _adding(lambda: Q(quota_bytes=None, used_bytes__lte=_bytes("most")) | _within_own())
 
 
 def _room(account: Account) -> float:

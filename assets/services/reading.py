@@ -14,7 +14,8 @@ from django.core.files.storage import Storage
 from django.db import connection
 from django.utils import timezone
 
-from assets.models import Asset
+from assets.models import Asset, AssetQuerySet
+from assets.prepared import Given, Selection
 from assets.services.objects import Placed, storage_of
 from storagecache.capabilities import LocalFiles, RangeReader
 from storagecache.errors import ObjectNotFoundError
@@ -48,6 +49,14 @@ _COLUMNS: Final = (
     "pk", "object_id", "owner_id", "is_public", "name", "content_type", "content_changed_at", "expires_at",
     "object__size", "object__sha256", "object__storage", "object__bucket", "object__key",
 )  # fmt: skip
+
+
+def _at() -> AssetQuerySet:
+    return Asset.objects.at(Given(Asset, "bucket"), Given(Asset, "key"))
+
+
+_AT: Final = Selection(_at)
+_LOCKED_AT: Final = Selection(lambda: _at().select_for_update())
 
 
 def locate(bucket: str, key: str) -> Located:
@@ -101,7 +110,7 @@ def asset_at(bucket: str, key: str, *, lock: bool = False) -> Asset | None:
 
     With `lock`, inside a section, its row is locked where the engine has such locks.
     """
-    return next(iter(Asset.objects.raw(_finding_sql(lock), (bucket, key))), None)
+    return (_LOCKED_AT if lock else _AT).first(bucket=bucket, key=key)
 
 
 def open_asset(asset: Asset, *, start: int = 0, length: int | None = None) -> BinaryIO:
@@ -157,14 +166,6 @@ def locating_sql() -> str:
     sql, parameters = Asset.objects.at("b", "k").values_list(*_COLUMNS).query.sql_with_params()
     assert parameters == ("b", "k"), parameters
     return sql
-
-
-@functools.cache
-def _finding_sql(lock: bool) -> str:
-    found = Asset.objects.at("b", "k")[:1]
-    sql, parameters = (found.select_for_update() if lock else found).query.sql_with_params()
-    assert parameters == ("b", "k"), parameters
-    return str(sql)
 
 
 def located(row: tuple[object, ...]) -> Located:

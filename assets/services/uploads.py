@@ -18,6 +18,7 @@ from django.utils import timezone
 from assets.content_types import object_extension
 from assets.ids import new_id
 from assets.models import Asset, StoredObject, fold_name
+from assets.prepared import Insertion
 from assets.services import changes
 from assets.services.folders import lock_with_folder
 from assets.services.metadata import check_metadata
@@ -338,10 +339,11 @@ def _insert(staged: StagedFile, target: _Target, stored: StoredObject) -> Asset:
         tags=list(details.tags), created_at=now, updated_at=now, content_changed_at=now,
         **copied,
     )  # fmt: skip
-    asset.save(force_insert=True)
+    _INSERT.run(asset)
     return asset
 
 
+_INSERT: Final = Insertion(Asset)
 _COPIED: Final = (
     "name", "parent", "workflow_id", "job_id", "node_id", "metadata", "is_public", "duration", "width", "height",
     "expires_at",

@@ -7,6 +7,7 @@ import io
 import struct
 import zipfile
 
+import puremagic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from assets.content_types import (
     HEAD_BYTES,
     OCTET_STREAM,
+    _has_signature,
     clean_content_type,
     guess_content_type,
     object_extension,
@@ -228,3 +230,22 @@ def test_resolve_content_type_of_anything_gives_a_short_clean_type(claim: str, n
     assert found == clean_content_type(found)
     assert len(found) <= 255
     assert guess_content_type(name)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 3000])
+def test_short_look_sees_every_signature_that_puremagic_knows(spare: int) -> None:
+    for row in puremagic.magic_header_array:
+        head = bytes(row.offset) + row.byte_match + b"\1" * spare
+        assert _has_signature(head), row
+    for row in puremagic.magic_footer_array:
+        tail = row.byte_match + bytes(-row.offset - len(row.byte_match))
+        assert _has_signature(b"\1" * spare + tail), row
+
+
+@given(st.binary(max_size=600))
+def test_short_look_passes_over_what_puremagic_does_not_know(head: bytes) -> None:
+    try:
+        found = bool(puremagic.magic_string(head))
+    except (puremagic.PureError, ValueError):
+        found = False
+    assert found == _has_signature(head)
