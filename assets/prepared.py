@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from django.db import connection
 from django.db.models import Expression, Field, Model, QuerySet, Value
+from django.db.models.query import get_related_populators
 from django.db.models.sql import InsertQuery, UpdateQuery
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.expressions import Col
     from django.db.models.sql.compiler import SQLCompiler
 
 M = TypeVar("M", bound=Model)
@@ -48,18 +50,16 @@ class _Statement(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """What a row that comes back is made of: attributes of a model, and what turns cells into their values."""
+    """What a row that comes back is made of: attributes of models, and what turns cells into their values."""
 
     names: list[str]
     converters: list[tuple[int, list[Any], Expression]]  # place, functions, column
 
     @classmethod
-    def of(cls, columns: Sequence[Expression], compiler: SQLCompiler) -> _Columns:
-        found = compiler.get_converters(list(columns))
-        return cls(
-            [column.target.attname for column in columns],  # type: ignore[attr-defined]  # each is a Col
-            [(place, functions, column) for place, (functions, column) in found.items()],
-        )
+    def of(cls, columns: list[Col], compiler: SQLCompiler) -> _Columns:
+        found = compiler.get_converters(list[Expression](columns))
+        converters = [(place, functions, column) for place, (functions, column) in found.items()]
+        return cls([column.target.attname for column in columns], converters)
 
     def values(self, row: Sequence[object]) -> list[object]:
         cells = list(row)
@@ -70,25 +70,36 @@ class _Columns(NamedTuple):
 
 
 class Selection(Generic[M]):
-    """Finds one row of a model, nothing joined. The queryset is made when it is first asked for."""
+    """Finds one row of a model, with what `select_related` names. The queryset is made when it is first asked for."""
 
     def __init__(self, rows: Callable[[], QuerySet[M]]) -> None:
         self._rows = rows
 
     def first(self, **values: object) -> M | None:
         """Give the first row as an instance, if there is one; costs one SELECT."""
-        model, statement, columns = self._made
+        statement, columns, make = self._made
         with connection.cursor() as cursor:
             cursor.execute(statement.sql, statement.filled(values))
             row = cursor.fetchone()
-        return None if row is None else model.from_db(connection.alias, columns.names, columns.values(row))
+        return None if row is None else make(columns.values(row))
 
     @cached_property
-    def _made(self) -> tuple[type[M], _Statement, _Columns]:
+    def _made(self) -> tuple[_Statement, _Columns, Callable[[list[object]], M]]:
         rows = self._rows()[:1]
         compiler = rows.query.get_compiler(connection=connection)
         statement = _Statement(*compiler.as_sql())
-        return rows.model, statement, _Columns.of([column for column, _, _ in compiler.select], compiler)
+        columns = _Columns.of([column for column, _, _ in compiler.select], compiler)
+        own = len(compiler.klass_info["select_fields"])  # the first ones
+        # The stubs know the next Django's, which takes one more.
+        joined = get_related_populators(compiler.klass_info, compiler.select, connection.alias)  # type: ignore[call-arg]
+
+        def make(cells: list[object]) -> M:
+            found = rows.model.from_db(connection.alias, columns.names[:own], cells[:own])
+            for one in joined:
+                one.populate(cells, found)
+            return found
+
+        return statement, columns, make
 
 
 class Change:

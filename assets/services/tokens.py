@@ -11,10 +11,11 @@ from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import DatabaseError
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from assets.models import ApiToken
+from assets.prepared import Given, Selection
 from assets.services.sections import spare_section, write_section
 from storagecache.errors import BackendUnavailableError, ObjectNotFoundError
 
@@ -43,8 +44,7 @@ def find_token(text: str) -> ApiToken | None:
     if not _SHAPE.fullmatch(text):
         return None  # no query for what cannot be a token
     now = timezone.now()
-    live = ApiToken.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None, user__is_active=True)
-    token = live.select_related("user").filter(digest=_digest(text)).first()
+    token = _LIVE.first(digest=_digest(text), now=now)
     if token is not None and (token.last_used_at is None or token.last_used_at < now - _USE_NOTED_EVERY):
         _note_use(token.pk, now)
     return token
@@ -73,6 +73,15 @@ def _note_use(token_id: int, now: datetime) -> None:
                 ApiToken.objects.filter(pk=token_id).update(last_used_at=now)
     except (BackendUnavailableError, DatabaseError, OSError) as error:
         logger.debug("token use not noted token=%d reason=%s", token_id, error)
+
+
+def _live() -> QuerySet[ApiToken]:
+    lasts = Q(expires_at=None) | Q(expires_at__gt=Given(ApiToken, "expires_at", "now"))
+    live = ApiToken.objects.filter(lasts, revoked_at=None, user__is_active=True)
+    return live.select_related("user").filter(digest=Given(ApiToken, "digest"))
+
+
+_LIVE: Final = Selection(_live)
 
 
 def _digest(text: str) -> str:

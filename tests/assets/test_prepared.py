@@ -149,6 +149,22 @@ def test_statement_is_written_once(owner: User, monkeypatch: pytest.MonkeyPatch)
     assert len(made) == 1
 
 
+def test_what_is_joined_comes_with_its_row(owner: User) -> None:
+    asset = new_asset(owner, parent=None)
+    asset.save()
+    joined = ("object", "owner", "parent")
+    find = Selection(lambda: Asset.objects.select_related(*joined).filter(id=Given(Asset, "id")))
+    with statements() as seen:
+        found = find.first(id=asset.pk)
+        assert found is not None
+        assert values(found) == values(asset)
+        assert found.object is not None
+        assert values(found.object) == values(Asset.objects.get(pk=asset.pk).object or owner)
+        assert (found.owner, found.parent) == (owner, None)
+        assert found.owner.username == owner.username
+    assert len(seen) == 3  # two of them the test's own
+
+
 def test_name_that_is_missing_is_an_error(owner: User) -> None:
     with pytest.raises(KeyError, match="key"):
         AT.first(bucket="assets")
