@@ -1,4 +1,4 @@
-"""Statements that the ORM writes once, for what every request asks: to build one takes several times what it runs.
+"""Statements that the ORM writes once, for what every request asks: to build one takes longer than to run it.
 
 A statement is made of a queryset, like any other, in which `Given` stands where a value comes later. What it runs then
 is the very SQL that Django wrote for this database, with values as the fields store them. Signals, and what a model

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.server.service import Service, serving
-from tests.server.wire import CutError, request
+from tests.server.wire import TIMEOUT, CutError, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches the processes through /proc")
 
@@ -42,6 +42,7 @@ def test_link_gives_whole_bodies_and_stays_in_step(service: Service, size: int) 
         assert (first.status, first.body) == (200, body)
         head = wire.ask("HEAD", target)
         assert head.lasting == first.lasting
+        assert 0 <= first.life - head.life <= TIMEOUT  # it was asked for later
         unchanged = wire.ask("GET", target, f"If-None-Match: {first.etag}")
         assert unchanged.status == 304
         assert {"content-length", "content-type", "transfer-encoding"}.isdisjoint(unchanged.headers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT = 60  # seconds; a generous bound, so that a failing test ends
-_LIFE = re.compile(r"max-age=[0-9]+")
+_LIFE = re.compile(r"max-age=(\d{3,4})\b")  # of a link, in seconds; what is kept for longer is policy
 
 
 class CutError(Exception):
@@ -35,7 +35,17 @@ class Answer:
     @property
     def lasting(self) -> dict[str, str]:
         """The headers without the clock: answers a second apart differ in Date and in what is left of a link's life."""
-        return {name: _LIFE.sub("max-age=LIFE", value) for name, value in self.headers.items() if name != "date"}
+        lasting = {name: value for name, value in self.headers.items() if name != "date"}
+        if "cache-control" in lasting:
+            lasting["cache-control"] = _LIFE.sub("max-age=LIFE", lasting["cache-control"])
+        return lasting
+
+    @property
+    def life(self) -> int:
+        """What is left of a link's life in seconds, which must be told."""
+        found = _LIFE.search(self.headers["cache-control"])
+        assert found
+        return int(found[1])
 
     def detail(self) -> str:
         """Give the text of an error, which must be JSON that is never stored."""
